@@ -6,7 +6,9 @@ checksums detect a damaged one.
 
 from __future__ import annotations
 
+import functools
 import os
+import secrets
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +24,20 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def default_folder() -> Path:
-    """Return `$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`."""
-    return Path(os.environ.get("AQUASURF_CACHE") or Path.home() / ".cache" / "aquasurf-ray")
+    """Return `$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`; for a user without a home, a folder that is
+    removed when the process ends."""
+    named = os.environ.get("AQUASURF_CACHE")
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "aquasurf-ray"
+    except RuntimeError:
+        return Path(_folder_of_process().name)
+
+
+@functools.cache
+def _folder_of_process() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="aquasurf-ray-")
 
 
 @contextmanager
@@ -35,28 +49,30 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
+    part = path.with_name(f"{path.stem}-{secrets.token_hex(8)}.part")
+    with part.open("xb") as file:
         try:
             yield file
             file.flush()
             # On disk before it gets its name, or a power cut could leave an empty file under it.
             os.fsync(file.fileno())
-            os.replace(file.name, path)
+            part.replace(path)
         except BaseException:
-            os.unlink(file.name)
+            part.unlink()
             raise
 
 
 def read_arrays(path: Path, what: str, build: Callable[[Arrays], T]) -> T | None:
     """Return what `build` makes of the arrays in a file; None if there is no file, or, with a warning that names
-    `what`, if it is damaged, which is also if `build` raises an error."""
-    if not path.exists():
-        return None
+    `what`, if it cannot be read, or if its arrays are not those that `build` accepts."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return build(stored)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except Exception as error:  # damage shows as any of a dozen errors of zip, NumPy and the system
-        warnings.warn(f"cached {what} {str(path)!r} is damaged ({error}) and is computed again", stacklevel=3)
+        trouble = "cannot be read" if isinstance(error, PermissionError) else "is damaged"
+        warnings.warn(f"cached {what} {str(path)!r} {trouble} ({error}) and is computed again", stacklevel=3)
         return None
 
 

@@ -5,8 +5,9 @@ processor time (user and system, children included), the best and the median of 
 Python's cache of compiled files; and the same for an empty Python program and for one that imports SQLAlchemy: each
 command contains both. Then, unless --commands-only, the wall seconds from the start of `aquasurf search` to the start
 of its first training (Python, Ray and a worker start, the worker loads the task), relative to the sum of importing
-PyTorch, `ray.init` and one actor that imports PyTorch: medians of several starts, one after the other in turn. What the
-actor's first optimiser takes, which no training does without, is not in the sum: PyTorch imports its compiler for it.
+PyTorch, `ray.init` and one actor that imports PyTorch. Both are measured several times in turn, after a start that
+fills the caches, and the medians are told. The time of the actor's first optimiser, for which PyTorch imports its
+compiler, is told too; it is no part of the sum, but of every training.
 
     python benchmarks/start.py --store sqlite:///FILE --run NAME [--function FUNCTION] [--repeats 5] [--commands-only]
         [--output FILE]
@@ -127,7 +128,7 @@ def _of_children() -> float:
 
 
 def _first_training(repeats: int) -> dict[str, float]:
-    """Return the medians of several starts, each beside its own peer, and their ratio."""
+    """Return the medians of several starts and of the sums measured before each of them, and their ratio."""
     _start_once()  # fills Python's cache of compiled files, and that of the task's data
     found = [_start_once() for _ in range(repeats)]
     medians = {name: round(statistics.median(start[name] for start in found), 2) for name in found[0]}

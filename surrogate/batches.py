@@ -24,14 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, covariance, expected_improvement
+from aquasurf_ray.surrogate.gaussian_process import (
+    GaussianProcess,
+    Kernel,
+    covariance,
+    expected_improvement,
+    noisy_factor,
+)
 from aquasurf_ray.surrogate.metric_space import MetricSpace
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Mixture = tuple[float, ...]
-"""The balances of a metric space: how much each of its features counts."""
+Balances = tuple[float, ...]
+"""The factor of each feature of a metric space."""
 
 MOST_RESULTS = 500
 _MOST_CHOSEN_ON = 400  # results that balances, length and noise are chosen on
@@ -66,7 +72,7 @@ class BelievingProcess:
         targets: Floats,
         kernel: Kernel = "exponential",
         counts: Indices | None = None,
-        mixtures: Sequence[Mixture] = (),
+        mixtures: Sequence[Balances] = (),
     ) -> None:
         chosen = chosen_results(known, targets, MOST_RESULTS)
         self.known = known = known[chosen]
@@ -96,7 +102,9 @@ class BelievingProcess:
     @property
     def deviation(self) -> Floats:
         """The standard deviation of the values without noise, [n]."""
-        self._columns.complete(np.arange(len(self.mean)))
+        everyone = np.arange(len(self.mean))
+        self._columns.complete(everyone)
+        self._update(everyone)
         return self._deviation(self._columns.left)
 
     def best_of(self, open_: Mask, turn: Indices) -> int:
@@ -123,27 +131,28 @@ class BelievingProcess:
     def believe(self, candidates: Indices) -> None:
         """Take the candidates' expected values for results.
 
-        A candidate without variance left takes none from the others. Distances to candidates that lack a feature are
-        not of negative type, so less than none may be left; a row divided by a pivot of nearly 0 would make the
-        variances of all others meaningless.
+        Distances to candidates that lack a feature are not of negative type, so less than no variance may be left of a
+        candidate; its row of the factor would be divided by the root of nearly nothing. It adds none.
         """
         if not len(candidates):
             return
         self._columns.complete(candidates)
         above = self._columns.explained(candidates)
         # The posterior covariance of the candidates with each other gives the rows that they add to the factor.
-        factor = _cholesky(self._covariances(candidates, candidates) - above @ above.T, self._noise)
+        factor = noisy_factor(self._covariances(candidates, candidates) - above @ above.T, self._noise)
         # The square of a pivot is the noise and the variance left, which rounding in float32 may take below 0.
         if factor is not None and np.diagonal(factor).min() ** 2 > self._noise / 2:
             self._columns.append(candidates, above, factor)
         elif len(candidates) > 1:
             for candidate in candidates:
                 self.believe(candidate[None])
-        self.best = max(self.best, float(self.mean[candidates].max()))
+        best = float(self.mean[candidates].max())
+        if best > self.best:
+            self.best = best
+            self._update(np.arange(len(self.mean)))  # merits without a missing row count as computed to the end
 
     def _covariances(self, some: Indices, others: Indices) -> Floats:
-        (distances,) = self._space.mixed(some, others, [self._balances])
-        return covariance(self._kernel, distances, self._length)
+        return covariance(self._kernel, self._space.between(some, others, self._balances), self._length)
 
     def _update(self, candidates: Indices) -> None:
         deviation = self._deviation(self._columns.left[candidates])
@@ -228,12 +237,12 @@ class LazyColumns:
 
 def fit_mixtures(
     space: MetricSpace,
-    mixtures: Sequence[Mixture],
+    mixtures: Sequence[Balances],
     known: Indices,
     scores: Floats,
     counts: NDArray[Any] | None = None,
     kernel: Kernel = "exponential",
-) -> tuple[Mixture, GaussianProcess]:
+) -> tuple[Balances, GaussianProcess]:
     """Return the balances of the space with the largest marginal likelihood, and the process fitted with them.
 
     Args:
@@ -282,22 +291,14 @@ def _solved(factor: Floats, right: Floats, *, transposed: bool = False) -> Float
 def _factor(matrix: Floats, noise: float, shares: Floats) -> tuple[Floats, float]:
     """Return the lower Cholesky factor of matrix + noise I, and the noise, which is raised until there is a factor.
 
-    `shares` are the shares of the noise that the points have, [m], in (0, 1]; no value of the matrix exceeds 1.
+    `shares` are the shares of the noise that the points have, [m], in (0, 1]; the matrix has values from -1 to 1.
     """
     for more in _MORE_NOISE:
-        factor = _cholesky(matrix, more * noise * shares)
+        factor = noisy_factor(matrix, more * noise * shares)
         if factor is not None:
             return factor, more * noise
     # A diagonal above the sums of its rows is enough for every matrix.
     most = len(matrix) / float(shares.min())
-    factor = _cholesky(matrix, most * shares)
+    factor = noisy_factor(matrix, most * shares)
     assert factor is not None  # noqa: S101 - by Gershgorin's theorem, all eigenvalues are positive
     return factor, most
-
-
-def _cholesky(matrix: Floats, noise: Floats | float) -> Floats | None:
-    """Return the lower Cholesky factor of a matrix with noise on its diagonal, or None where there is none."""
-    with_noise = matrix.copy(order="F")  # LAPACK's order
-    with_noise[np.diag_indices(len(matrix))] += noise
-    factor, info = lapack.dpotrf(with_noise, lower=1, clean=1, overwrite_a=1)
-    return np.asarray(factor, dtype=np.float64) if info == 0 else None

@@ -168,6 +168,15 @@ def covariance(kernel: Kernel, distances: Array, length: float) -> Floats:
     return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled), dtype=np.float64)
 
 
+def noisy_factor(matrix: Floats, noise: Floats | float) -> Floats | None:
+    """Return the lower Cholesky factor of a matrix [m, m] with noise on its diagonal, or None where there is none."""
+    with_noise = matrix.copy(order="F")  # LAPACK's order, so that it factors this copy and makes no other
+    with_noise[np.diag_indices(len(matrix))] += noise
+    # Not positive definite is a normal outcome here: LAPACK reports it as `info`, SciPy's wrapper would raise.
+    factor, info = lapack.dpotrf(with_noise, lower=1, clean=1, overwrite_a=1)
+    return np.asarray(factor, dtype=np.float64) if info == 0 else None
+
+
 def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
     """Return the expected improvement over `best` (Mockus 1975), [n]."""
     above = mean - best
@@ -180,11 +189,8 @@ def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats
 def _fit(similarity: Floats, noise: float, length: float, y: Floats, shares: Floats) -> _Fit | None:
     """Return the fit for one length and noise; None if the matrix is not positive definite."""
     m = len(y)
-    matrix = similarity.copy(order="F")  # LAPACK's order, so that it factors this copy and makes no other
-    matrix[np.diag_indices(m)] += noise * shares
-    # Not positive definite is a normal outcome here: LAPACK reports it as `info`, SciPy's wrapper would raise.
-    factor, info = lapack.dpotrf(matrix, lower=1, clean=1, overwrite_a=1)
-    if info != 0:
+    factor = noisy_factor(similarity, noise * shares)
+    if factor is None:
         return None
     weights, _ = lapack.dpotrs(factor, y, lower=1)
     variance = max(float(y @ weights) / m, np.finfo(np.float64).tiny)

@@ -4,9 +4,9 @@
 
 where d_f is Manhattan between rows of spectra (their distance, see `surrogate.spectra.feature_matrix`) and Euclidean
 between outputs. A candidate that lacks a feature is at the median distance from all others there: neither near nor far.
-Such distances are not of negative type, so their kernel need not be positive definite, and whoever factors it has to
-expect that. Two that are of negative type find the best functions no sooner in replays: as far from each candidate as
-that one is on average, and the same with no distance between those that lack the feature.
+Such distances are not of negative type, so the matrix of a kernel need not be positive definite. Two alternatives are,
+and were tried in replays on five networks, where searches found the best functions no sooner: a candidate that lacks a
+feature is as far from each other one as that one is on average, with or without a distance between two that lack it.
 
 Rows of distances are computed at first use and kept, so that a space of many candidates costs little, and one that
 serves many searches is soon complete.
@@ -218,11 +218,11 @@ class MetricSpace:
                         total[i] += np.float32(balance) * feature.of(candidate)
         return total
 
-    def between(self, candidates: Indices, others: Indices) -> Floats:
+    def between(self, candidates: Indices, others: Indices, balances: Sequence[float] | None = None) -> Floats:
         """Return the distances from some candidates [m] to others [k], float32 [m, k], the same that `distances` has,
         without those to all.
         """
-        return self.mixed(candidates, others, [self.balances])[0]
+        return self.mixed(candidates, others, [balances or self.balances])[0]
 
     def mixed(self, candidates: Indices, others: Indices, mixtures: Sequence[Sequence[float]]) -> list[Floats]:
         """Return the same with several balances in place of the space's own."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from aquasurf_ray.surrogate.batches import BelievingProcess, Mixture, fit_mixtures
+from aquasurf_ray.surrogate.batches import Balances, BelievingProcess, fit_mixtures
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, expected_improvement
@@ -250,7 +250,7 @@ class MetricProcess:
         balances, process = fit_mixtures(space, self.mixtures(space), known, scores, counts, self.kernel)
         return process, space.distances(known, balances)
 
-    def mixtures(self, space: MetricSpace) -> list[Mixture]:
+    def mixtures(self, space: MetricSpace) -> list[Balances]:
         """Return the balances to choose from; only those of the space where there is nothing to choose.
 
         With `weights`, the balance of the other features stays that of the space.

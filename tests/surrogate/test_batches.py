@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from aquasurf_ray.surrogate.batches import BelievingProcess, _factor, chosen_results, fit_mixtures
-from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace
+from aquasurf_ray.surrogate.gaussian_process import expected_improvement
+from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace, PairwiseDistances
 from aquasurf_ray.surrogate.policy import PredictorPolicy
 from aquasurf_ray.surrogate.predictors import MetricPredictor, MetricProcess
 
@@ -137,6 +138,76 @@ def test_candidates_that_lack_a_feature_leave_others_the_variance_that_they_have
     assert np.median(process.deviation[far] / untouched.deviation[far]) > 0.5
     process.believe(far)
     assert np.isfinite(process.deviation).all()
+
+
+class Given(PairwiseDistances):
+    """Distances that are given, [n, n], and may be of no vectors."""
+
+    version = "given"
+
+    def __init__(self, distances):
+        self.rows = distances.astype(np.float32)
+        self.known = np.ones(len(distances), dtype=bool)
+
+    def of(self, candidate):
+        return self.rows[candidate]
+
+    def set_covariance(self, process, a, b, value):
+        self.rows[a, b] = self.rows[b, a] = -process._length * np.log(value)
+
+
+FAR = 1e3  # a distance at which no candidate says anything about another
+
+
+@pytest.fixture
+def apart():
+    """Ten candidates that say nothing about each other, of which the first four have results, and a process on them."""
+    given = Given(np.where(np.eye(10), 0.0, FAR))
+    return given, BelievingProcess(MetricSpace([given]), np.arange(4), np.array([-1.0, 0.5, 0.0, 0.5]))
+
+
+def test_a_candidate_with_less_than_no_variance_left_takes_none_from_others(apart):
+    given, process = apart
+    noise = process._noise
+    # After 4 and 5 there is -0.75 of the noise left of 6, so that a quarter of it would be the square of a pivot.
+    alike = np.sqrt((1 + 0.75 * noise) * (1 + noise) / 2)
+    given.set_covariance(process, 4, 6, alike)
+    given.set_covariance(process, 5, 6, alike)
+    given.set_covariance(process, 6, 7, 0.5)
+    given.set_covariance(process, 8, 9, 0.5)
+    before = process.deviation[[7, 9]].copy()
+    for candidate in (4, 5, 6):
+        process.believe(np.array([candidate]))
+    assert process.deviation[[7, 9]] == pytest.approx(before, rel=1e-4)
+    process.believe(np.array([4, 6, 8]))
+    assert process.deviation[7] == pytest.approx(before[0], rel=1e-4)
+    assert process.deviation[9] == pytest.approx(before[1] * np.sqrt(1 - 0.25 / (1 + noise)), rel=1e-4)
+
+
+def test_what_a_block_cannot_believe_at_once_it_believes_one_by_one(apart):
+    given, process = apart
+    for a, b, value in ((4, 5, 0.99), (4, 6, 0.99), (8, 9, 0.5)):
+        given.set_covariance(process, a, b, value)
+    before = process.deviation[9]
+    process.believe(np.array([4, 5, 6, 8]))
+    assert process.deviation[9] == pytest.approx(before * np.sqrt(1 - 0.25 / (1 + process._noise)), rel=1e-4)
+
+
+def test_a_candidate_that_is_passed_over_still_raises_what_is_to_be_improved():
+    distances = np.where(np.eye(14), 0.0, FAR)
+    for best in range(1, 8, 2):  # four candidates have the best result, which adds up at candidate 8
+        distances[best, 8] = distances[8, best] = FAR / 1000
+    for best, candidate, apart in ((1, 9, 0.02), (3, 10, 0.1), (5, 11, 0.3), (7, 12, 0.6)):
+        distances[best, candidate] = distances[candidate, best] = apart * FAR
+    process = BelievingProcess(MetricSpace([Given(distances)]), np.arange(8), np.resize([-1.0, 1.0], 8))
+    open_ = np.arange(14) > 8
+    before = process.best_of(open_, np.arange(14))  # computes merits over the best result
+    process.believe(np.array([8]))
+    assert process.best == process.mean[8] > 1
+    after = process.best_of(open_, np.arange(14))
+    assert after != before
+    merits = expected_improvement(process.mean, process.deviation, process.best)
+    assert after == np.where(open_, merits, -1).argmax()
 
 
 def test_a_policy_suggests_all_candidates_where_many_lack_a_feature():

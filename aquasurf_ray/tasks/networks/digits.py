@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from aquasurf_ray.tasks.data_sets.kept_splits import kept
+from aquasurf_ray.tasks.data_sets.cached_splits import cached
 from aquasurf_ray.tasks.data_sets.source import Source
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
@@ -60,7 +60,7 @@ def digits_network(activation: ActivationFactory) -> nn.Module:
     )
 
 
-@kept("scikit-learn")
+@cached("scikit-learn")
 def digits_data() -> Splits:
     """Return the splits as in-memory tensors: inputs (n, 1, 8, 8) float32, targets (n,) int64."""
     from sklearn.datasets import load_digits

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from aquasurf_ray.tasks.data_sets.kept_splits import kept
+from aquasurf_ray.tasks.data_sets.cached_splits import cached
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
 
@@ -41,7 +41,7 @@ def perceptron(activation: ActivationFactory) -> nn.Module:
     return nn.Sequential(*hidden, nn.Linear(WIDTHS[-1], 10))
 
 
-@kept("scikit-learn")
+@cached("scikit-learn")
 def digits_table() -> Splits:
     """Return the splits as in-memory tensors: inputs (n, 64) float32, targets (n,) int64."""
     from sklearn.datasets import load_digits

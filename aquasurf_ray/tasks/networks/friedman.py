@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from aquasurf_ray.tasks.data_sets.kept_splits import kept
+from aquasurf_ray.tasks.data_sets.cached_splits import cached
 from aquasurf_ray.tasks.objective import regression
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
@@ -50,7 +50,7 @@ def normed_perceptron(activation: ActivationFactory) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(48, 1))
 
 
-@kept("scikit-learn")
+@cached("scikit-learn")
 def friedman_data() -> Splits:
     """Return the splits as in-memory tensors: inputs (n, 10) float32, targets (n, 1) float32."""
     from sklearn.datasets import make_friedman1

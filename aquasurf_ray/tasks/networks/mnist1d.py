@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from aquasurf_ray.tasks.data_sets.kept_splits import kept
+from aquasurf_ray.tasks.data_sets.cached_splits import cached
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
 
@@ -55,7 +55,7 @@ def mnist1d_network(activation: ActivationFactory) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(5 * 24, 10))  # 40 samples, halved three times
 
 
-@kept("mnist1d")
+@cached("mnist1d", "scipy")
 def mnist1d_data() -> Splits:
     """Return the splits as in-memory tensors: inputs (n, 1, 40) float32, targets (n,) int64."""
     from mnist1d.data import get_dataset_args, make_dataset
