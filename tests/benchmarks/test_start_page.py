@@ -25,3 +25,6 @@ def test_the_time_to_the_first_training_is_told_with_its_parts() -> None:
     assert f"importing PyTorch ({first['import_torch_seconds']} s)" in TEXT
     assert f"starting Ray ({first['ray_init_seconds']} s)" in TEXT
     assert f"an actor that imports PyTorch ({first['actor_seconds']} s)" in TEXT
+    assert f"which its optimizers load in every training ({first['optimizer_seconds']} s)" in TEXT
+    assert first["starts"] == 5
+    assert "medians of five starts" in TEXT
