@@ -7,6 +7,7 @@ checksums detect a damaged one.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import secrets
 import tempfile
@@ -38,6 +39,11 @@ def default_folder() -> Path:
 @functools.cache
 def _folder_of_process() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="aquasurf-ray-")
+
+
+def key_of(content: object) -> str:
+    """Return 32 hexadecimal digits that differ where the `repr` of the content does, for the name of a file."""
+    return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
 
 @contextmanager

@@ -102,9 +102,7 @@ class BelievingProcess:
     @property
     def deviation(self) -> Floats:
         """The standard deviation of the values without noise, [n]."""
-        everyone = np.arange(len(self.mean))
-        self._columns.complete(everyone)
-        self._update(everyone)
+        self._complete(np.arange(len(self.mean)))
         return self._deviation(self._columns.left)
 
     def best_of(self, open_: Mask, turn: Indices) -> int:
@@ -124,8 +122,7 @@ class BelievingProcess:
                 return int(equal[np.argmin(turn[equal])])
             # A column costs much alone and little among others, so the next best are computed with it.
             most = _largest(candidates[stale], merits[stale], at_once)
-            self._columns.complete(most)
-            self._update(most)
+            self._complete(most)
             at_once *= 2
 
     def believe(self, candidates: Indices) -> None:
@@ -136,7 +133,7 @@ class BelievingProcess:
         """
         if not len(candidates):
             return
-        self._columns.complete(candidates)
+        self._complete(candidates)
         above = self._columns.explained(candidates)
         # The posterior covariance of the candidates with each other gives the rows that they add to the factor.
         factor = noisy_factor(self._covariances(candidates, candidates) - above @ above.T, self._noise)
@@ -149,7 +146,15 @@ class BelievingProcess:
         best = float(self.mean[candidates].max())
         if best > self.best:
             self.best = best
-            self._update(np.arange(len(self.mean)))  # merits without a missing row count as computed to the end
+            self._update(np.arange(len(self.mean)))
+
+    def _complete(self, candidates: Indices) -> None:
+        """Compute the missing rows of these candidates' columns, and the merits: a merit is up to date where no row is
+        missing, and an upper bound elsewhere."""
+        missing = candidates[self._columns.stale(candidates)]
+        if len(missing):
+            self._columns.complete(missing)
+            self._update(missing)
 
     def _covariances(self, some: Indices, others: Indices) -> Floats:
         return covariance(self._kernel, self._space.between(some, others, self._balances), self._length)

@@ -37,6 +37,7 @@ class OutputDistances(PairwiseDistances):
         self._rows = rows
         self._squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
         self.known = np.ones(len(rows), dtype=np.bool_)
+        self._kept: dict[int, Floats] = {}
 
     @property
     def version(self) -> str:
@@ -44,7 +45,12 @@ class OutputDistances(PairwiseDistances):
         return ""
 
     def of(self, candidate: int) -> Floats:
-        """Return the distances of one row to all."""
+        """Return the distances of one row to all; the caller must not change them."""
+        if candidate not in self._kept:
+            self._kept[candidate] = self._computed(candidate)
+        return self._kept[candidate]
+
+    def _computed(self, candidate: int) -> Floats:
         squares = self._squares + self._squares[candidate] - 2.0 * (self._rows @ self._rows[candidate])
         squares[candidate] = 0.0
         distances: Floats = np.sqrt(np.maximum(squares, 0.0)).astype(np.float32)

@@ -47,7 +47,7 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         with cached_files.whole_file(path) as file:
             file.write(data)
-        path.chmod(0o644)  # temporary files are private, results are not
+        path.chmod(0o644)  # whatever the umask is
     except OSError as error:
         raise AnalysisError(f"'{path}' cannot be written: {error.strerror or error}") from None
 

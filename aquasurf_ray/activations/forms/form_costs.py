@@ -8,7 +8,6 @@ stays.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -22,7 +21,7 @@ from aquasurf_ray.activations.forms.recomputed import AutocastState
 from aquasurf_ray.activations.identity import operator_digest
 from aquasurf_ray.activations.operators import VALUES_VERSION
 from aquasurf_ray.activations.registry import operator_named
-from aquasurf_ray.cached_files import default_folder, whole_file
+from aquasurf_ray.cached_files import default_folder, key_of, whole_file
 
 _FORMAT = 1
 
@@ -70,8 +69,7 @@ def path_for(
         # them.
         n_elements.bit_length(),
     )
-    name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
-    return (default_folder() if folder is None else Path(folder)) / "forms" / f"{name}.json"
+    return (default_folder() if folder is None else Path(folder)) / "forms" / f"{key_of(key)}.json"
 
 
 def read(path: Path) -> FormCosts | None:

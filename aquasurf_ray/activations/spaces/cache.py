@@ -6,7 +6,6 @@ PyTorch and the processor's instruction set.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from aquasurf_ray.activations.identity import DIGEST_BYTES, Rule, digest, sample
 from aquasurf_ray.activations.spaces.space import SearchSpace
 from aquasurf_ray.activations.spaces.table import FunctionTable
-from aquasurf_ray.cached_files import Arrays, default_folder, read_arrays, write_arrays
+from aquasurf_ray.cached_files import Arrays, default_folder, key_of, read_arrays, write_arrays
 
 _FORMAT = 2
 _ARRAYS = {"digests": np.uint8, "canonical": np.int32, "classes": np.int32}
@@ -24,8 +23,8 @@ _ARRAYS = {"digests": np.uint8, "canonical": np.int32, "classes": np.int32}
 def path_for(space_digest: str, rule: Rule, folder: Path | None) -> Path:
     """Return the path of a table's file."""
     arithmetic = (_FORMAT, rule, digest(sample()).hex(), torch.__version__, torch.backends.cpu.get_cpu_capability())
-    key = hashlib.blake2b(repr((space_digest, arithmetic)).encode(), digest_size=16).hexdigest()
-    return (default_folder() if folder is None else Path(folder)) / f"functions-{key}.npz"
+    name = f"functions-{key_of((space_digest, arithmetic))}.npz"
+    return (default_folder() if folder is None else Path(folder)) / name
 
 
 def read(path: Path, space: SearchSpace) -> FunctionTable | None:

@@ -8,7 +8,6 @@ last bits of its numbers are those of the machine that made it.
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable
 from importlib import metadata
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import TensorDataset
 
-from aquasurf_ray.cached_files import Arrays, default_folder, read_arrays, write_arrays
+from aquasurf_ray.cached_files import Arrays, default_folder, key_of, read_arrays, write_arrays
 from aquasurf_ray.tasks.task import Splits
 
 _FORMAT = 1
@@ -49,8 +48,7 @@ def cached(*distributions: str) -> Callable[[MakeSplits], MakeSplits]:
             except metadata.PackageNotFoundError:
                 return make()
             content = (_FORMAT, make.__module__, make.__qualname__, source, versions)
-            key = hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
-            path = default_folder() / f"splits-{key}.npz"
+            path = default_folder() / f"splits-{key_of(content)}.npz"
             splits = read_arrays(path, "data", _splits)
             if splits is None:
                 splits = make()
