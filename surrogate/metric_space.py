@@ -124,9 +124,8 @@ class FeatureDistances(PairwiseDistances):
 
     def between(self, candidates: Indices, others: Indices) -> Floats:
         """See `PairwiseDistances.between`; rows that are not kept are not computed as a whole."""
-        kept = np.array(
-            [len(self._kept.get(candidate, ())) == len(self) for candidate in candidates.tolist()], np.bool_
-        )
+        n = len(self)
+        kept = np.array([len(self._kept.get(candidate, ())) == n for candidate in candidates.tolist()], np.bool_)
         rows = np.empty((len(candidates), len(others)), dtype=np.float32)
         rows[kept] = super().between(candidates[kept], others)
         rows[~kept] = self._relative(candidates[~kept], others)
