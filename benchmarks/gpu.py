@@ -65,8 +65,10 @@ def install(wheels: Path) -> None:
 def run(step: str, arguments: argparse.Namespace, seconds: float) -> dict[str, Any]:
     """Return the document of one step: what it printed as JSON, and how it ended."""
     own = [sys.executable, __file__, "--step", step, "--device", arguments.device]
+    # Without the fixtures and plugins of the other tests, so that PyTorch and pytest are enough.
+    alone = ["--noconftest", "-W", "default", "-p", "no:cacheprovider"]
     commands = {
-        "tests": [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"],
+        "tests": [sys.executable, "-m", "pytest", "-q", *alone, "tests/gpu"],
         "activations": [sys.executable, "benchmarks/activations.py"],
         "spectrum": own,
         "search": own,

@@ -1,6 +1,6 @@
 """The `fashion-small` task: 10,000 images of Fashion-MNIST at 14x14 pixels, and a residual network with batch norm.
 
-A small relative of `resnet56/fashion-mnist` that trains in a few seconds on one CPU core. Images are averaged over
+A small relative of `resnet56/fashion-mnist` that trains in about five seconds on one CPU core. Images are averaged over
 blocks of 2x2 pixels. 6,000 of the training images train, 4,000 others validate, and the published 10,000 test images
 test; training and validation images are drawn by class, with a fixed seed.
 

@@ -92,7 +92,10 @@ def fashion_files(tmp_path, monkeypatch):
     return tmp_path / "FashionMNIST" / "raw", make_fashion_mnist(tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["all-cnn-c/fashion-mnist", "resnet56/fashion-mnist"])
+ON_FASHION_MNIST = ("all-cnn-c", "resnet56", "timm:mobilevitv2_050", "timm:coatnet_nano_rw_224")
+
+
+@pytest.mark.parametrize("name", [f"{network}/fashion-mnist" for network in ON_FASHION_MNIST])
 def test_fashion_mnist_is_read_held_out_and_standardised(fashion_files, name):
     _, content = fashion_files
     task = load_task(name)
