@@ -7,6 +7,10 @@ gives the same tables, except for the times of suggestions. Prints its progress,
 machine's other load.
 
     python benchmarks/evidence/recompute.py PAGE [--only grid,winners] [--evaluations 100]
+
+Hours of work may be interrupted: each table of one benchmark is kept in `build/evidence/PAGE.jsonl` as soon as it is
+known, and the same command then computes only the others. When all tables are in the page, the file is removed; remove
+it before, if the code has changed since.
 """
 
 from __future__ import annotations
@@ -20,18 +24,22 @@ from pathlib import Path
 import second_seeds
 import winners
 from evidence_page import TableOrder, table_orders, with_tables
+from kept_rows import KeptRows, Row
 
 from aquasurf_ray.analysis import Benchmark, load_benchmark
+from aquasurf_ray.analysis.benchmarks.parquet import benchmark_path
 from aquasurf_ray.analysis.replay.comparison_table import markdown
 from aquasurf_ray.analysis.replay.experiments import SPLIT_SEED, experiments_named, table
 from aquasurf_ray.driver.benchmarks.experiments import run_experiments
 from aquasurf_ray.driver.benchmarks.replay import ReplayOrder
+from aquasurf_ray.store import file_digest
 
 WINNERS = "winners"
 SEEDS = {"second-seeds": 100, "second-seeds-of-40": 40}
 """The tables of second_seeds.py, and their trainings."""
 HALVES = ("first", "second")
 CHOICES = ("best of one seed", "best of two seeds among the five")
+KEPT = Path(__file__).resolve().parents[2] / "build/evidence"
 
 
 def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int) -> Iterator[tuple[TableOrder, str]]:
@@ -103,9 +111,13 @@ def main() -> None:
         n_seeds = benchmarks[name].n_seeds
         if of_seeds and n_seeds < winners.SEEDS_NEEDED:
             parser.error(f"{', '.join(of_seeds)} need {winners.SEEDS_NEEDED} seeds, and {name} has {n_seeds}")
+    file = KEPT / f"{options.page.stem}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kept = KeptRows(file)
     found: dict[TableOrder, dict[str, str]] = {order: {} for order in orders}
     for name, of_one in orders_of.items():
-        for order, text in tables(benchmarks[name], of_one, options.evaluations):
+        keys = {order: _key(order, name, options.evaluations) for order in of_one}
+        for order, text in _all_tables(benchmarks[name], keys, kept, options.evaluations):
             found[order][name] = text
             if len(found[order]) == len(order.benchmarks):
                 page = options.page.read_text(encoding="utf-8")  # again, because somebody may have edited it meanwhile
@@ -113,6 +125,24 @@ def main() -> None:
                 options.page.write_text(with_tables(page, {order: complete}), encoding="utf-8")
             minutes, load = (time.monotonic() - began) / 60, os.getloadavg()[0]
             print(f"{name}: {order.name}, {order.half}: {minutes:.1f} minutes so far, load {load:.1f}", flush=True)
+    file.unlink(missing_ok=True)
+
+
+def _all_tables(
+    benchmark: Benchmark, keys: Mapping[TableOrder, Row], kept: KeptRows, evaluations: int
+) -> Iterator[tuple[TableOrder, str]]:
+    """Yield the tables of a benchmark, first those that an interrupted command kept."""
+    known = {order: row["text"] for order, key in keys.items() for row in kept.rows if key.items() <= row.items()}
+    yield from known.items()
+    for order, text in tables(benchmark, [order for order in keys if order not in known], evaluations):
+        kept.add(keys[order] | {"text": text})
+        yield order, text
+
+
+def _key(order: TableOrder, name: str, evaluations: int) -> Row:
+    """Return what a table of one benchmark depends on."""
+    digest = file_digest(benchmark_path(name))
+    return {"table": order.name, "runs": order.runs, "half": order.half, "evaluations": evaluations, "file": digest}
 
 
 if __name__ == "__main__":

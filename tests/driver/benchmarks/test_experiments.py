@@ -88,6 +88,7 @@ def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, caps
         "targets,winners",
     ]
     monkeypatch.setattr("sys.argv", options)
+    monkeypatch.setattr(recompute, "KEPT", tmp_path / "kept")
     recompute.main()
     first = tables_of(page.read_text())
     second, winners, grid, both = (first[order] for order in list(first)[1:])
@@ -107,3 +108,28 @@ def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, caps
     times = re.compile(r"(?<=\] )\| [\d.]+ (?=\|)")  # of suggestions, after the rank correlation
     again = tables_of(page.read_text())
     assert {o: times.sub("", text) for o, text in again.items()} == {o: times.sub("", t) for o, t in first.items()}
+
+
+def test_interrupted_tables_are_resumed(synthetic_benchmark, monkeypatch, tmp_path):
+    page, benchmark = tmp_path / "page.md", tmp_path / "synthetic.parquet"
+    write_benchmark(synthetic_benchmark, benchmark)
+    orders = ("winners runs=1", "winners runs=3 half=first")
+    page.write_text("".join(f"<!-- table: {o} benchmark={benchmark} -->\n<!-- end of table -->\n\n" for o in orders))
+    monkeypatch.setattr("sys.argv", ["recompute.py", str(page), "--evaluations", "4"])
+    monkeypatch.setattr(recompute, "KEPT", tmp_path / "kept")
+    computed = []
+
+    def table(benchmark, runs, evaluations):
+        if runs == 3 and not computed[1:]:
+            computed.append("interrupted")
+            raise KeyboardInterrupt
+        computed.append(runs)
+        return f"{runs} runs"
+
+    monkeypatch.setattr(recompute, "winners_table", table)
+    with pytest.raises(KeyboardInterrupt):
+        recompute.main()
+    recompute.main()
+    assert computed == [1, "interrupted", 3]
+    assert [text.strip() for text in tables_of(page.read_text()).values()] == ["1 runs", "3 runs"]
+    assert not list((tmp_path / "kept").iterdir()), "a later command computes all tables"
