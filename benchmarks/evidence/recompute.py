@@ -25,6 +25,7 @@ import second_seeds
 import winners
 from evidence_page import TableOrder, table_orders, with_tables
 from kept_rows import KeptRows, Row
+from over_families import joined
 
 from aquasurf_ray.analysis import Benchmark, load_benchmark
 from aquasurf_ray.analysis.benchmarks.parquet import benchmark_path
@@ -63,17 +64,10 @@ def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int)
 
 
 def over_benchmarks(order: TableOrder, texts: Mapping[str, str]) -> str:
-    """Return the tables of an order's benchmarks as one, with a first column that names the benchmark of each row."""
+    """Return the tables of an order's benchmarks as one, with the row of each policy over all of them."""
     if len(texts) == 1:
         return next(iter(texts.values()))
-    head, rule, *_ = next(iter(texts.values())).splitlines()
-    rows = [
-        f"| {Path(name).stem} {line}"
-        for name in order.benchmarks
-        for line in texts[name].splitlines()[2:]
-        if line.startswith("|")
-    ]
-    return "\n".join([f"| benchmark {head}", f"| --- {rule}", *rows, "", f"{order.runs} runs on each benchmark."])
+    return f"{joined({name: texts[name] for name in order.benchmarks})}\n\n{order.runs} runs on each benchmark."
 
 
 def winners_table(benchmark: Benchmark, runs: int, evaluations: int) -> str:

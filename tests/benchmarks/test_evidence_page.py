@@ -60,7 +60,7 @@ def test_a_table_has_the_rows_and_runs_of_its_experiment(order: TableOrder) -> N
     several = len(order.benchmarks) > 1
     assert cells(head)[several:][: len(COLUMNS)] == [column.strip() for column in COLUMNS]
     labels = [variant.label for variant in EXPERIMENTS[order.name].variants]
-    assert [cells(row)[several] for row in rows] == labels * len(order.benchmarks)
+    assert [cells(row)[several] for row in rows] == labels * (len(order.benchmarks) + several)
     assert about.startswith(f"{order.runs} runs on each" if several else f"{order.runs} runs, each among ")
 
 
@@ -135,19 +135,22 @@ def test_tables_are_put_in_their_places_and_nothing_else_changes() -> None:
     assert with_tables(SMALL, {TableOrder("k", 21): "| other |"}) == SMALL
 
 
-def test_a_table_over_benchmarks_says_of_which_each_row_is() -> None:
+def test_a_table_over_benchmarks_has_the_rows_of_each_and_of_all() -> None:
     order = TableOrder("k", 20, benchmarks=("b", "folder/a.parquet"))
-    head = "| policy | n |\n| --- | ---: |\n"
-    texts = {"folder/a.parquet": f"{head}| x | 1 |\n| y | 2 |\n\n20 runs.", "b": f"{head}| x | 3 |\n\n20 runs."}
-    assert over_benchmarks(order, texts).splitlines() == [
-        "| benchmark | policy | n |",
-        "| --- | --- | ---: |",
-        "| b | x | 3 |",
-        "| a | x | 1 |",
-        "| a | y | 2 |",
-        "",
-        "20 runs on each benchmark.",
-    ]
+    head = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}\n"
+    row = "| {} | {} [1, 90] | {} | {} [5, >100] | 50% | 0.1 [0.0, 0.2] | - | 1.0 | {} |\n"
+    reference, none = "- | - | - | -", "2.00 [1.00, 3.00] | 0.05 | {} | 1.00"
+    of_a = row.format("x", 10, "0%", ">100", reference) + row.format("y", 40, "10%", 50, none.format("<0.0001"))
+    of_b = row.format("x", 90, "20%", 4, reference) + row.format("y", 10, "0%", 50, none.format("0.049"))
+    texts = {"folder/a.parquet": f"{head}{of_a}\n20 runs.", "b": f"{head}{of_b}\n20 runs."}
+    top, _, *rows, _, about = over_benchmarks(order, texts).splitlines()
+    assert cells(top)[:2] == ["benchmark", "policy"]
+    assert [cells(line)[:2] for line in rows] == [[name, policy] for name in ("b", "a", "all") for policy in "xy"]
+    # sqrt(10 * 90) = 30, sqrt(100 * 4) = 20; sqrt(40 * 10) = 20, sqrt(50 * 50) = 50; only p < 0.05 is significant
+    assert cells(rows[-2])[2:] == ["30.0", "10%", "20.0", "50%", "-", "-", "-", "-", "-", "-", "-"]
+    assert cells(rows[-1])[2:6] == ["20.0", "5%", "50.0", "50%"]
+    assert cells(rows[-1])[9:] == ["1.50", "0 better, 0 worse", "1 better, 1 worse", "0 better, 0 worse"]
+    assert about == "20 runs on each benchmark."
     assert over_benchmarks(TableOrder("k", 20), {"b": "text"}) == "text"
 
 
