@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.activations import activation_of
 from aquasurf_ray.analysis import Benchmark, draw_candidates, load_benchmark, make_policy, simulate
+from aquasurf_ray.analysis.replay.experiments import DEFAULT
 from aquasurf_ray.analysis.studies.confirmation import paired_difference, with_holm
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.settings.setting import AUTO_RATES
-from aquasurf_ray.driver.settings.surrogate_names import DEFAULT_SURROGATE
 from aquasurf_ray.recipe_change import LEARNING_RATE, RecipeChange, applied, changes_of
 from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.workers.training import train
@@ -56,7 +56,13 @@ def main() -> None:
     kept = KeptRows(options.output)
     benchmarks = [load_benchmark(name) for name in options.benchmarks]
     for benchmark in benchmarks:
-        search = {"task": benchmark.task, "benchmark": benchmark.name, "evaluations": options.evaluations}
+        # The default surrogate by its full name: what "metric" means has changed before.
+        search = {
+            "task": benchmark.task,
+            "benchmark": benchmark.name,
+            "evaluations": options.evaluations,
+            "surrogate": DEFAULT,
+        }
         searches = [row for row in kept.rows if "winner" in row and row["task"] == benchmark.task]
         if not all(search.items() <= row.items() for row in searches):
             parser.error(f"{options.output} has other searches on {benchmark.task}; give another file")
@@ -69,9 +75,7 @@ def main() -> None:
 def winner(benchmark: Benchmark, run: int, evaluations: int) -> str:
     """Return the function of the best score among those that a replayed search trained, without the baselines."""
     candidates = draw_candidates(benchmark, len(benchmark) // 2, run)
-    trace = simulate(
-        make_policy(DEFAULT_SURROGATE, benchmark, run), benchmark, evaluations, seed=run, candidates=candidates
-    )
+    trace = simulate(make_policy(DEFAULT, benchmark, run), benchmark, evaluations, seed=run, candidates=candidates)
     return str(benchmark.functions[trace.order[np.nanargmax(trace.observed)]])
 
 
