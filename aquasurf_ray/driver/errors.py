@@ -6,7 +6,7 @@ DriverError
 ├── TrialTaken        the trial's lease had expired, and another process was asked to train its function
 └── RunFailed         the run stopped before its budget was met; it can be resumed (exit code 1)
     ├── WorkersFailed the workers cannot start, or die on every job
-    ├── TaskAtFault   no baseline trains, so the task has to be mended first
+    ├── TaskAtFault   no baseline trains, so the task, or the machines, have to be mended first
     └── Interrupted   Ctrl-C or SIGTERM
 """
 

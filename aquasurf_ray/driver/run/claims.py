@@ -33,7 +33,10 @@ STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 
 @dataclass(frozen=True)
 class Budget:
-    """The work of a run: its baselines, and the number of evaluations after them."""
+    """The work of a run: its baselines, and the number of evaluations after them.
+
+    A run that trains what it is given has all of it in its queue, and `baselines` only if they are all among that.
+    """
 
     baselines: tuple[FunctionRecord, ...]
     evaluations: int

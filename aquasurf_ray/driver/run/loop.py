@@ -37,7 +37,7 @@ from aquasurf_ray.driver.run.preparation import Preparation, store_costs
 from aquasurf_ray.driver.run.run_view import view_of
 from aquasurf_ray.driver.run.stop_conditions import End, StopConditions
 from aquasurf_ray.driver.run.store_records import evaluation_result
-from aquasurf_ray.driver.run.task_fault import refuse_task_without_baseline
+from aquasurf_ray.driver.run.task_fault import refuse_failing_baselines, refuse_task_without_baseline
 from aquasurf_ray.driver.run.training_events import training_ended
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
@@ -49,7 +49,7 @@ from aquasurf_ray.workers.engine.checkpoints import folder_of, newest_epoch
 from aquasurf_ray.workers.engine.stopping import StopRule
 from aquasurf_ray.workers.messages import CostReply, Drained, TrainingJob
 
-FAILURES_IN_A_ROW = 5  # functions given up in a row: the cause is then most likely the infrastructure
+FAILURES_IN_A_ROW = 5  # functions given up in a row: the cause is then most likely none of the functions
 OUTCOME_POLL_SECONDS = 0.25  # the longest wait for an outcome, and so for a signal or a lost lease
 SOON_SECONDS = 0.02  # while suggestions are being computed and a worker waits for one
 SHOW_SECONDS = 0.1
@@ -372,7 +372,8 @@ class SearchLoop:
         return now > before
 
     def _count_failure(self, error: str) -> None:
-        """End a run in which several functions in a row fail: the machines need repair first."""
+        """End a run in which several functions in a row fail: the machines, or the task, need repair first."""
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+            refuse_failing_baselines(self.context, self.budget)
             raise WorkersFailed(f"the last {FAILURES_IN_A_ROW} functions failed on their workers; the last: {error}")

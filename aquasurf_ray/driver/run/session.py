@@ -18,7 +18,7 @@ from aquasurf_ray.driver.callbacks.json_log import JsonLog
 from aquasurf_ray.driver.callbacks.live_status import LiveStatus
 from aquasurf_ray.driver.callbacks.prometheus import PrometheusMetrics
 from aquasurf_ray.driver.callbacks.trackers import Trackers
-from aquasurf_ray.driver.candidates import baseline_records
+from aquasurf_ray.driver.candidates import baseline_records, baseline_rows
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
@@ -249,7 +249,7 @@ def _run_loop(
         loop = SearchLoop(
             context,
             spec.task,
-            Budget(_baselines(store, spec, history) if suggests else (), spec.budget),
+            Budget(_baselines(store, spec, history), spec.budget),
             suggester,
             StopConditions(context, session.stop, session.started),
             leased.check,
@@ -327,9 +327,20 @@ def _read_history(store: Store, spec: RunSpec) -> History:
 
 
 def _baselines(store: Store, spec: RunSpec, history: History) -> tuple[FunctionRecord, ...]:
-    """Return the functions to train first. A task may have got baselines that an older run has no candidates for."""
-    found = baseline_records(store, spec.task.baselines, spec.config.baselines)
-    return tuple(each for each in found if each.name in BASELINES or each.id in history.position)
+    """Return the functions that a search trains first, or the baselines of an evaluation or a build that has all of
+    them: fewer may diverge without a fault of the task."""
+    kind = KINDS[spec.run.kind]
+    if kind.tunes:  # the task works: winners have been trained on it
+        return ()
+    if kind.suggests:
+        found = baseline_records(store, spec.task.baselines, spec.config.baselines)
+        # A task may have got baselines that an older run has no candidates for.
+        return tuple(each for each in found if each.name in BASELINES or each.id in history.position)
+    known = {row.fingerprint for row in baseline_rows(spec.task.baselines, spec.config.baselines)}
+    given = tuple(each for each in history.candidates if each.fingerprint in known)
+    # A network with roles may have a baseline for each role, which a build does not train.
+    usual = {row.fingerprint for row in baseline_rows(which=spec.config.baselines)}
+    return given if usual <= {each.fingerprint for each in given} else ()
 
 
 def _worker_settings(spec: RunSpec, workers: Workers) -> WorkerSettings:

@@ -9,7 +9,7 @@ import pytest
 from run_context import Fault, ScriptedPool, add_functions, diverged, events_of, open_context, trained
 
 from aquasurf_ray.driver.cluster.slot import SpectraJob
-from aquasurf_ray.driver.errors import WorkersFailed
+from aquasurf_ray.driver.errors import TaskAtFault, WorkersFailed
 from aquasurf_ray.driver.events import (
     EvaluationDrained,
     EvaluationEnded,
@@ -34,14 +34,15 @@ def store(tmp_path):
         yield opened
 
 
-def looping(store, answer, n=3, *, nodes=("a", "b"), kind="confirm", **settings):
+def looping(store, answer, n=3, *, nodes=("a", "b"), kind="confirm", n_baselines=0, **settings):
     """A loop over the queue of a run, by default of a kind that measures no costs and suggests nothing."""
     ids = add_functions(store, n)
     pool = ScriptedPool(answer, *nodes)
     context = open_context(store, "one", ids, kind=kind, pool=pool, **settings)
     signal = SimpleNamespace(received=None)
     stop = StopConditions(context, signal, started=context.clock())
-    return context, signal, SearchLoop(context, TASK, Budget((), n), None, stop, lambda: None)
+    budget = Budget(tuple(context.history.candidates[:n_baselines]), n)
+    return context, signal, SearchLoop(context, TASK, budget, None, stop, lambda: None)
 
 
 def statuses(store, context):
@@ -129,6 +130,32 @@ def test_many_functions_that_fail_in_a_row_end_the_run_and_leave_the_rest_queued
     with pytest.raises(WorkersFailed, match="the last 5 functions failed on their workers; the last: no space left"):
         loop.run()
     assert sorted(statuses(store, context).values()) == ["failed"] * FAILURES_IN_A_ROW + ["queued"] * 2
+
+
+def test_baselines_that_fail_in_a_row_before_anything_trains_are_blamed_on_the_task_or_the_machines(store):
+    def answer(job):
+        raise Fault("shapes cannot be multiplied")
+
+    context, _, loop = looping(store, answer, n=9, nodes=("a",), n_baselines=8, max_attempts=1)
+    with pytest.raises(TaskAtFault) as raised:
+        loop.run()
+    assert str(raised.value) == (
+        "no baseline trains (5 failed, 3 without a result; 5 of 5: shapes cannot be multiplied), so the fault is the "
+        "task's or the machines' and not the functions': look at the task with 'aquasurf task check t', at a machine "
+        "with 'aquasurf doctor'"
+    )
+    assert sorted(statuses(store, context).values()) == ["failed"] * 5 + ["queued"] * 4
+
+
+def test_baselines_that_fail_in_a_row_after_one_has_trained_are_blamed_on_the_workers(store):
+    def answer(job):
+        if job.function == "f0(x)":
+            return trained(0.5)
+        raise Fault("no space left on device")
+
+    _, _, loop = looping(store, answer, n=8, nodes=("a",), n_baselines=8, max_attempts=1)
+    with pytest.raises(WorkersFailed, match="the last 5 functions failed on their workers"):
+        loop.run()
 
 
 def test_failures_with_successes_between_them_do_not_end_the_run(store):

@@ -7,10 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 from recorder import Recorder
-from run_context import Fault, ScriptedPool, add_functions, trained
+from run_context import Fault, ScriptedPool, add_functions, diverged, trained
 
+from aquasurf_ray.baselines import BASELINES
+from aquasurf_ray.driver.candidates import unique_rows
 from aquasurf_ray.driver.cluster.capacity import Workers
-from aquasurf_ray.driver.errors import Interrupted, RunFailed
+from aquasurf_ray.driver.cluster.slot import CostsJob
+from aquasurf_ray.driver.errors import Interrupted, RunFailed, TaskAtFault
 from aquasurf_ray.driver.events import Events, RunBegan, RunEnded, StoreWritten
 from aquasurf_ray.driver.run import session
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper
@@ -20,7 +23,7 @@ from aquasurf_ray.store import NewRun, RunHeld, Store, StoreError, this_process
 from aquasurf_ray.tasks.objective import classification
 
 TASK = SimpleNamespace(
-    name="t", objective=classification(), recipe=SimpleNamespace(epochs=8), time_limit=60.0, digest="d"
+    name="t", objective=classification(), recipe=SimpleNamespace(epochs=8), time_limit=60.0, digest="d", baselines=()
 )
 
 
@@ -42,12 +45,12 @@ def no_ray(monkeypatch):
 class Session:
     """A run of two functions with two seeds each, and everything that one session of it needs."""
 
-    def __init__(self, store, answer=lambda job: trained(0.5), tuning=None, **settings):
-        ids = add_functions(store, 2)
+    def __init__(self, store, answer=lambda job: trained(0.5), tuning=None, kind="confirm", ids=None, **settings):
+        ids = ids or add_functions(store, 2)
         task = store.add_task("t", "1", "d", {})
         config = make_config({"task": "t", "health_gate": "off", **settings})
         stored = {"seeds": 2, "health_gate": "off", **(tuning or {})}
-        new = NewRun("one", "confirm", task, stored, "digest", 0, 4, "storage", "0", identity_keys=("seeds",))
+        new = NewRun("one", kind, task, stored, "digest", 0, 4, "storage", "0", identity_keys=("seeds",))
         self.store, self.recorder, self.stop = store, Recorder(), SimpleNamespace(received=None)
         self.pools, self.answer = [], answer
         self.spec = RunSpec(store.create_run(new, ids), config, TASK, True, 4, make_pool=self.make_pool)
@@ -128,6 +131,35 @@ def test_a_run_that_must_train_everything_fails_when_something_failed_and_retrie
     one.answer = lambda job: trained(0.5)
     assert one.execute().failed == 0
     assert one.run.status == "finished"
+
+
+def of_functions(store, functions, answer):
+    """A session that evaluates functions whose costs are not to be had."""
+
+    def costless(job):
+        if isinstance(job, CostsJob):
+            raise Fault("no cost")
+        return answer(job)
+
+    return Session(store, costless, kind="evaluate", ids=store.add_functions(unique_rows(functions)))
+
+
+def test_an_evaluation_of_all_baselines_none_of_which_trains_blames_the_task(store):
+    one = of_functions(store, ["erf(x)", *BASELINES], lambda job: diverged("loss is nan"))
+    with pytest.raises(
+        TaskAtFault, match=r"no baseline trains \(8 diverged; 8 of 8: loss is nan\).* aquasurf resume one"
+    ):
+        one.execute()
+    assert one.run.status == "failed"
+    assert {each.evaluation.status for each in store.snapshot(one.run.id).evaluations} == {"queued"}
+    working = of_functions(store, ["erf(x)", *BASELINES], lambda job: trained(0.5))
+    assert working.execute().evaluations == 2 * 9
+
+
+def test_an_evaluation_of_a_few_functions_reports_that_they_diverge(store):
+    one = of_functions(store, ["erf(x)", "relu(x)"], lambda job: diverged("loss is nan"))
+    one.execute()
+    assert {each.evaluation.status for each in store.snapshot(one.run.id).evaluations} == {"diverged"}
 
 
 def test_a_database_that_goes_away_fails_the_run_with_the_command_that_continues_it(store, monkeypatch):

@@ -17,6 +17,7 @@ from aquasurf_ray.driver import resume, search
 from aquasurf_ray.driver.errors import TaskAtFault
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.task_fault import refuse_task_without_baseline
+from aquasurf_ray.driver.state.evaluations import state_of
 from aquasurf_ray.store import EvaluationRequest, EvaluationResult, Store
 
 
@@ -88,6 +89,9 @@ def context(tmp_path):
         yield open_context(opened, "one", add_functions(opened, 5), requested=False)
 
 
+FAILED = EvaluationResult("failed", reason="no space left")
+
+
 def trained(context, *results, origin="baseline"):
     """Train the next candidates of the run with these results; None leaves one running."""
     claims = Claims(context, Budget((), 0), None)
@@ -96,8 +100,11 @@ def trained(context, *results, origin="baseline"):
         request = EvaluationRequest(function.id, 0, origin)
         (claim,) = context.store.claim_all(context.lease, [request])
         claims.update(claim)
-        if result is not None:
+        if result is FAILED:
+            context.store.record_failure(context.lease, claim.evaluation_id, FAILED.reason, final=True)
+        elif result is not None:
             context.store.record_result(context.lease, claim.evaluation_id, result)
+        if result is not None:
             known = context.history.evaluations[claim.evaluation_id]
             context.history.evaluations.put(replace(known, status=result.status, score=result.score))
 
@@ -127,3 +134,21 @@ def test_if_all_baselines_diverge_what_diverged_is_queued_again(context):
         refuse(context, n_baselines=2)
     statuses = {each.evaluation.status for each in context.store.snapshot(context.run.id).evaluations}
     assert statuses == {"queued"}
+
+
+def test_baselines_that_failed_on_their_workers_count_too_and_the_message_names_the_machines(context):
+    trained(context, FAILED, DIVERGED, FAILED)
+    with pytest.raises(
+        TaskAtFault, match=r"no baseline trains \(1 diverged and 2 failed; 2 of 3: no space left\)"
+    ) as raised:
+        refuse(context, n_baselines=3)
+    assert "the task's or the machines' and not the functions'" in str(raised.value)
+
+
+def test_further_seeds_of_a_baseline_are_not_waited_for(context):
+    trained(context, DIVERGED, DIVERGED)
+    context.store.propose(context.run.id, [function.id for function in context.history.candidates], 1)
+    for request in context.store.snapshot(context.run.id).evaluations:
+        context.history.evaluations.put(state_of(request))
+    with pytest.raises(TaskAtFault, match="2 diverged"):
+        refuse(context, n_baselines=2)
