@@ -34,7 +34,8 @@ def compare(
 ) -> None:
     """Compare two runs of a task.
 
-    Shows the settings that differ, the best function of each run, and how soon each run reached it.
+    Shows the settings that differ, the best training of each run and how soon the run reached it, and after a
+    confirmation its best mean.
     """
     from aquasurf_ray.analysis.output_file import check_picture
     from aquasurf_ray.analysis.report import draw
@@ -65,8 +66,17 @@ def _document(found: RunComparison, metric: TaskMetric) -> dict[str, Any]:
 
 def _side(side: ComparedRun, metric: TaskMetric) -> dict[str, Any]:
     function, score = side.best or (None, None)
-    best = {"best": metric.value(score), "best_function": function, "best_recipe_change": side.best_change or None}
-    return {key: value for key, value in asdict(side).items() if key not in ("best", "best_change")} | best
+    found = side.confirmed
+    best = {
+        "best": metric.value(score),
+        "best_function": function,
+        "best_recipe_change": side.best_change or None,
+        "confirmed": metric.value(found.score) if found else None,
+        "confirmed_by": found.confirmed if found else None,
+        "confirmed_function": found.function if found else None,
+        "confirmed_recipe_change": found.recipe_change or None if found else None,
+    }
+    return {key: value for key, value in asdict(side).items() if key not in ("best", "best_change", "confirmed")} | best
 
 
 def _print(found: RunComparison, metric: TaskMetric) -> None:
@@ -82,6 +92,10 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "best": f"best val_{metric.name}",
         "best_function": "best function",
         "best_recipe_change": "best function's change of the recipe",
+        "confirmed": f"best confirmed {metric.name}",
+        "confirmed_by": "confirmed by",
+        "confirmed_function": "best confirmed function",
+        "confirmed_recipe_change": "its change of the recipe",
         "reached": f"evaluations until {'both have a best' if goal is None else format(goal, '.4f')}",
     }
     for side in sides:
@@ -89,8 +103,9 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         if goal is not None and side["reached"] is None:
             side["reached"] = "never"
         side["seconds"] = f"{side['seconds']:.1f}"
-    if not any(side["best_recipe_change"] for side in sides):
-        del labels["best_recipe_change"]
+    for often_unknown in [key for key in labels if key.startswith("confirmed") or key == "best_recipe_change"]:
+        if not any(side[often_unknown] for side in sides):
+            del labels[often_unknown]
     rows = [[label, *(side[key] for side in sides)] for key, label in labels.items()]
     rows += [[f"setting {key}", *map(str, values)] for key, values in found.differing.items()]
     rows.append(["functions only in this run", *found.only])

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.analysis.studies.headline import confirmation_of
 from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.leaderboard import what_ranks
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, StoreOption
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
+    from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
     from aquasurf_ray.analysis.studies.function_search import FoundFunction, FunctionFilter, KnownFunction
 
 app = Commands()
@@ -59,8 +62,9 @@ def find(
     """Find functions of a run by operators, shape, cost or similarity.
 
     Searches the candidates of the run and the functions that it trained. The best come first, by the best of their
-    seeds; with --near the nearest. The distance of two functions is the root mean square of their difference on
-    standard normal inputs, which is what a network gives them before training.
+    seeds, or after a confirmation by the means in the column `confirmed`; with --near the nearest. The distance of two
+    functions is the root mean square of their difference on standard normal inputs, which is what a network gives them
+    before training.
     """
     from aquasurf_ray.analysis.studies.function_search import FunctionFilter
     from aquasurf_ray.analysis.studies.function_search import find as search
@@ -69,19 +73,25 @@ def find(
     with open_store(store) as opened:
         run = opened.run(name)
         import_modules(run.config.get("modules") or ())  # functions may contain their operators
-        metric, known = opened.task(run.task_id).metric, _known(opened, run)
+        metric, confirmation = opened.task(run.task_id).metric, confirmation_of(opened, run)
+        known = _known(opened, run, confirmation)
     wanted = FunctionFilter(
         tuple(contains or ()), tuple(without or ()), tuple(shape or ()), tuple(not_shape or ()), max_cost, near
     )
     considered = [function for function in known if not trained or function.score is not None]
     found = search(considered, wanted)
-    columns = [f"val_{metric.name}", "status", "time_ratio", *(["distance"] if near else []), "shape", "function"]
+    columns = [f"val_{metric.name}", "confirmed", "status", "time_ratio", *(["distance"] if near else []), "shape"]
+    columns.append("function")
+    rows = [_cells(item, metric) for item in found[:n]]
     # People need no column of dashes; programs get the same columns for every run.
-    if form is Format.table and not as_json and not any(item.function.time_ratio for item in found[:n]):
-        columns.remove("time_ratio")
-    rows = [[_cells(item, metric)[column] for column in columns] for item in found[:n]]
-    print_rows(columns, rows, Format.json if as_json else form, decimals={"time_ratio": 2})
     if form is Format.table and not as_json:
+        empty = {column for column in ("confirmed", "time_ratio") if all(row[column] is None for row in rows)}
+        columns = [column for column in columns if column not in empty]
+    cells = [[row[column] for column in columns] for row in rows]
+    print_rows(columns, cells, Format.json if as_json else form, decimals={"time_ratio": 2})
+    if form is Format.table and not as_json:
+        if confirmation is not None and not near:
+            print(f"\n{what_ranks(confirmation, rows)}")
         _print_counts(len(found), n, considered, wanted)
     _print_unreadable(considered)
 
@@ -104,9 +114,11 @@ def _print_unreadable(considered: list[KnownFunction]) -> None:
         print(f"left out: {len(unread)} functions {reason}, such as {unread[0]}", file=sys.stderr)
 
 
-def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:
-    """Return the functions of the run with their best scores, their states, and their costs where measured."""
+def _known(opened: stored.Store, run: stored.Run, confirmation: Confirmation | None) -> list[KnownFunction]:
+    """Return the functions of the run with their best scores, their states, their costs where measured, and their
+    means in the run's confirmation."""
     from aquasurf_ray.analysis.studies.function_search import KnownFunction
+    from aquasurf_ray.analysis.studies.ranking import confirmed_means, ranked
 
     snapshot = opened.snapshot(run.id)
     names = {function.name: KnownFunction(function.name) for function in snapshot.candidates}
@@ -114,9 +126,11 @@ def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:
     for status in reversed(_STATUSES):
         of_status = (request.function for request in snapshot.evaluations if request.evaluation.status == status)
         names |= {function: KnownFunction(function, status=status) for function in of_status}
+    means = confirmed_means(confirmation)
     # Best first, so in reverse the best of a function's seeds stays.
-    for row in reversed(opened.leaderboard(run_id=run.id)):
-        names[row.function] = KnownFunction(row.function, row.score, row.time_ratio, "done")
+    for row in reversed(ranked(opened.leaderboard(run_id=run.id), confirmation)):
+        known = (row.score, row.time_ratio, "done", row.rank, means.get(row.function))
+        names[row.function] = KnownFunction(row.function, *known)
     return list(names.values())
 
 
@@ -124,6 +138,7 @@ def _cells(found: FoundFunction, metric: stored.TaskMetric) -> dict[str, Any]:
     shape = [name.replace("_", "-") for name, value in vars(found.shape).items() if value and name != "defined"]
     return {
         f"val_{metric.name}": metric.value(found.function.score),
+        "confirmed": metric.value(found.function.confirmed),
         "status": found.function.status,
         "time_ratio": found.function.time_ratio,
         "distance": found.distance,

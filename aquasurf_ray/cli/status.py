@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
+from aquasurf_ray.analysis.studies.headline import best_of_run
 from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
@@ -20,7 +21,7 @@ app = Commands()
 
 OVERVIEW_COLUMNS = (
     *("run", "task", "status", "evaluations", "budget", "spectra", "failed"),
-    *("metric", "best", "best_function"),
+    *("metric", "best", "best_confirmed", "best_function"),
 )
 DIVERGENCES_SHOWN = 50  # a benchmark has thousands
 
@@ -39,9 +40,10 @@ def status(
     with open_store(store) as opened:
         runs = [opened.run(name)] if name else opened.runs()
         activities = [opened.activity(run.id) for run in runs]
+        found = [opened.status(run.id) for run in runs]
         documents = [
-            status_document(opened.status(run.id), where) | {"status": standing(run, activity)}
-            for run, activity in zip(runs, activities, strict=True)
+            status_document(one, best_of_run(opened, one), where) | {"status": standing(one.run, activity)}
+            for one, activity in zip(found, activities, strict=True)
         ]
         now = activity_document(activities[0], opened.failure_causes(runs[0].id)) if name else {}
     if as_json:
@@ -51,8 +53,9 @@ def status(
         _print_status(documents[0])
         print_activity(now)
     elif documents:
-        rows = [[document[column] for column in OVERVIEW_COLUMNS] for document in documents]
-        print_rows(OVERVIEW_COLUMNS, rows, Format.table)
+        any_confirmed = any(document["best_confirmed"] for document in documents)
+        columns = [column for column in OVERVIEW_COLUMNS if column != "best_confirmed" or any_confirmed]
+        print_rows(columns, [[document[column] for column in columns] for document in documents], Format.table)
         for document in documents:
             # A dead driver cannot report its death itself, so the overview does, with the command that helps.
             if document["status"] == "dead":
@@ -68,7 +71,7 @@ def _print_status(document: dict[str, Any]) -> None:
     # The lists have tables of their own below, and the rest is for programs.
     for known in ("failures", "divergences", "metric", "best score"):
         del lines[known]
-    for often_unknown in ("best noise", "best recipe change"):
+    for often_unknown in ("best confirmed", "best noise", "best recipe change"):
         if lines[often_unknown] is None:
             del lines[often_unknown]
     width = max(map(len, lines))

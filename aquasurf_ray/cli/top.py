@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from aquasurf_ray.analysis.studies.headline import confirmation_of
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.leaderboard import Board, confirmation_of, print_board, print_leaderboard
+from aquasurf_ray.cli.terminal.leaderboard import Board, print_board, print_leaderboard
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format
 from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, StoreOption

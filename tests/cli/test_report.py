@@ -45,7 +45,7 @@ def test_commands_that_a_report_suggests_use_the_same_store(url: str) -> None:
 
 def test_a_picture_is_written_and_reported(url: str, tmp_path: Path, capsys) -> None:
     assert main(["plot", NAME, "progress", "-o", str(tmp_path / "p.png"), "--store", url]) == 0
-    assert "Best: " in capsys.readouterr().out
+    assert "Best training: " in capsys.readouterr().out
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

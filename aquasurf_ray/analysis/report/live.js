@@ -37,7 +37,7 @@ async function followRuns() {
     { name: "results", of: (run) => run.evaluations, shown: resultsText, down: true },
     { name: "diverged", of: (run) => run.diverged, shown: (run) => String(run.diverged), down: true },
     { name: "failed", of: (run) => run.failed, shown: (run) => String(run.failed), down: true },
-    { name: "best training", of: (run) => run.best, shown: (run) => (run.best === null ? "" : `${run.metric} ${number(run.best, 4)}`), down: true },
+    { name: "best", of: (run) => run.best, shown: bestText, down: true },
     { name: "of function", of: (run) => run.best_function, shown: (run) => (run.best_function ? element("code", run.best_function) : "") },
     { name: "created", of: (run) => run.created, shown: (run) => timeElement(run.created), down: true },
     { name: "note", of: (run) => run.note, shown: (run) => run.note },
@@ -115,6 +115,11 @@ async function refusal(path, sent) {
   }
 }
 
+function bestText(run) {
+  if (run.best === null) return "";
+  return `${run.metric} ${number(run.best, 4)}${run.confirmed ? ` (confirmed: ${run.confirmed})` : ""}`;
+}
+
 function showNow(now) {
   const isRunning = now.status === "running";
   $("now-status").replaceChildren(statusElement(now.status), now.message ? `: ${now.message}` : "");
@@ -125,7 +130,8 @@ function showNow(now) {
   if (isRunning && now.per_hour !== null) parts.push(`${now.per_hour.toFixed(1)} an hour`);
   if (isRunning && now.seconds_left !== null) parts.push(`about ${spoken(now.seconds_left)} left`);
   $("now-progress").textContent = `${parts.join(", ")}.`;
-  const best = now.best_function ? [`Best training so far: ${now.metric} ${number(now.best, 4)}, `, element("code", now.best_function)] : ["No result yet."];
+  const what = now.confirmed ? "Best function" : "Best so far";
+  const best = now.best_function ? [`${what}: ${bestText(now)}, `, element("code", now.best_function)] : ["No result yet."];
   $("now-best").replaceChildren(...best);
   $("now-failures").textContent = failureText(now);
   $("now-causes").replaceChildren(...now.causes.map((cause) => element("li", `${cause.n} x ${cause.text}`)));

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
+from aquasurf_ray.analysis.studies.headline import Headline, best_of_run, finished_confirmation
 from aquasurf_ray.store import EventRecord, Run, RunActivity, RunStatus, Store
 
 Json = dict[str, Any]
@@ -82,7 +83,7 @@ def run_now(store: Store, run: Run, tail: EventTail) -> Json:
     reasons = Counter(str(each.evaluation.reason).partition(":")[0] for each in status.divergences)
     causes = [{"n": n, "text": f"diverged: {reason}"} for reason, n in reasons.most_common()]
     causes += [{"n": cause["tries"], "text": f"failed: {cause['cause']}"} for cause in now["failure_causes"]]
-    return _row(status, activity) | {
+    return _row(status, activity, best_of_run(store, status)) | {
         "spectra": status.spectra_done + status.spectra_diverged,
         "candidates": status.n_candidates,
         "message": live["ending"] or status.run.message,
@@ -100,26 +101,30 @@ class RunList:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[int, tuple[datetime, Json]] = {}
+        self._known: dict[int, tuple[tuple[datetime, str | None], Json]] = {}
 
     def read(self) -> list[Json]:
         """Return the runs, oldest first, each with the last note on it."""
         notes = {note.run_id: note.text for note in self._store.notes()}
-        return [self._row(run) | {"note": notes.get(run.id, "")} for run in self._store.runs()]
+        runs = self._store.runs()
+        return [self._row(run, finished_confirmation(runs, run)) | {"note": notes.get(run.id, "")} for run in runs]
 
-    def _row(self, run: Run) -> Json:
-        changed, row = self._known.get(run.id, (None, {}))
+    def _row(self, run: Run, confirmation: str | None) -> Json:
+        # A confirmation is a run of its own, and changes what is said of the best function of this one.
+        before, row = self._known.get(run.id, (None, {}))
         # The death of a driver changes nothing in the store.
-        if changed != run.updated_at or run.status == "running":
-            row = _row(self._store.status(run.id), self._store.activity(run.id))
-            self._known[run.id] = (run.updated_at, row | {"created": run.created_at.isoformat()})
+        if before != (run.updated_at, confirmation) or run.status == "running":
+            status = self._store.status(run.id)
+            row = _row(status, self._store.activity(run.id), best_of_run(self._store, status))
+            self._known[run.id] = (run.updated_at, confirmation), row | {"created": run.created_at.isoformat()}
         return self._known[run.id][1]
 
 
-def _row(status: RunStatus, activity: RunActivity) -> Json:
+def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Json:
     """Return what a list of runs has of a run. `wanted` is its budget with the baselines, which the budget does not
-    count and `evaluations` does; None without a budget."""
-    run, metric, best = status.run, status.task.metric, status.best
+    count and `evaluations` does; None without a budget. `confirmed` says what a confirmed `best` is; else it is None,
+    and `best` is the best training of the search, or the best mean of one with leader seeds."""
+    run, metric = status.run, status.task.metric
     baselines = sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline")
     return {
         "run": run.name,
@@ -130,7 +135,8 @@ def _row(status: RunStatus, activity: RunActivity) -> Json:
         "wanted": None if run.budget is None else run.budget + baselines,
         "diverged": status.by_status.get("diverged", 0),
         "failed": status.by_status.get("failed", 0),
-        "metric": f"val_{metric.name}",
+        "metric": best.metric_name(metric) if best else f"val_{metric.name}",
         "best": metric.value(best.score) if best else None,
+        "confirmed": best.confirmed if best else None,
         "best_function": best.function if best else None,
     }

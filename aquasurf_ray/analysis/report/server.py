@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.live import EventTail, RunList, run_now
 from aquasurf_ray.analysis.report.template import EMPTY, packed_plotly, plain_page, render
+from aquasurf_ray.analysis.studies.headline import finished_confirmation
 from aquasurf_ray.store import BadRecord, RunNotFound, Store, StoreError
 
 LOOPBACK = "127.0.0.1"
@@ -47,13 +48,15 @@ logger = logging.getLogger(__name__)
 
 
 class LiveRun:
-    """A run: what happens in it now, and its report, built again when the run's log has grown since the last one."""
+    """A run: what happens in it now, and its report, built again when the run's log has grown since the last one, or
+    the run was confirmed."""
 
     def __init__(self, store: Store, name: str, again: Callable[[], str], store_option: str) -> None:
         self._store, self._name, self._again, self._store_option = store, name, again, store_option
         self._building, self._reading = threading.Lock(), threading.Lock()
         self._tail = EventTail(store, store.run(name))
         self._seq = -1
+        self._confirmation: str | None = None
         self._shown: Json = {}
 
     def now(self) -> Json:
@@ -84,14 +87,17 @@ class LiveRun:
 
         run = self._store.run(self._name)
         new = self._store.events(run.id, after=max(self._seq, 0))
-        if self._shown and not new:
+        confirmation = finished_confirmation(self._store.runs(), run)  # a run with a log of its own
+        if self._shown and not new and confirmation == self._confirmation:
             return
         quick = run.status in ("new", "running")
         findings = read_findings(self._store, self._name, self._again(), self._store_option, quick=quick)
         # Read before the findings: a line that comes in between is found again by the next request.
         self._seq = new[-1].seq if new else self._seq
+        self._confirmation = confirmation
         shown = document(findings)
-        self._shown = shown | {"version": f"{self._seq}-{run.status}", "body": body(shown)}
+        version = f"{self._seq}-{run.status}-{confirmation or ''}"
+        self._shown = shown | {"version": version, "body": body(shown)}
 
 
 class LiveStore:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.headline import Headline
 from aquasurf_ray.analysis.studies.ranking import confirmed_mean
 from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.counted import counted
@@ -31,26 +32,34 @@ def heading(findings: Findings) -> str:
         f"seed {run.seed}. The run is {_text(run.status)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
     ]
     if best:
+        name = _text(best.metric_name(findings.task.metric))
         lines.append(
-            f"Best: <code>{_text(best.function)}</code>{_at_change(best)} with {_text(findings.metric_name)} "
-            f"<b>{findings.value(best.score):.4f}</b>{_noise(best)}{_against_relu(findings, best)}."
+            f"Best: <code>{_text(best.function)}</code>{_at_change(best)} with {name} "
+            f"<b>{findings.value(best.score):.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
         )
     return front(findings) + "".join(f"<p>{line}</p>" for line in lines)
 
 
-def _at_change(best: LeaderboardRow) -> str:
+def _at_change(best: Headline) -> str:
     return f", trained with {_text(best.recipe_change)}," if best.recipe_change else ""
 
 
-def _noise(best: LeaderboardRow) -> str:
-    n = len(best.seeds)
-    return "" if best.noise is None else f" ± {best.noise:.4f} ({counted(n, 'seed')}, standard error)"
+def _certainty(best: Headline) -> str:
+    """Return what the number is: a confirmed mean, or a mean of the search with its noise."""
+    if best.confirmed is not None:
+        return f" (confirmed: {best.confirmed})"
+    return "" if best.noise is None else f" ± {best.noise:.4f} ({counted(len(best.row.seeds), 'seed')}, standard error)"
 
 
-def _against_relu(findings: Findings, best: LeaderboardRow) -> str:
+def _against_reference(findings: Findings, best: Headline) -> str:
+    """Return the reference's number, if it is of the same kind: a confirmed mean does not compare with a selected
+    score."""
     if findings.reference is None or findings.reference.function == best.function:
         return ""
-    return f", {_text(findings.reference.function)} {findings.value(findings.reference.score):.4f}"
+    reference = findings.headline(findings.reference)
+    if reference.is_confirmed is not best.is_confirmed:
+        return ""
+    return f", {_text(reference.function)} {findings.value(reference.score):.4f}"
 
 
 def leaderboard(findings: Findings) -> str:

@@ -178,15 +178,6 @@ def judged_ids(store: Store, run: Run, requests: Iterable[RequestedEvaluation]) 
     return tuning.judged(requests, ids, baselines=set(baselines.values()), always=always)
 
 
-def latest_confirmation(store: Store, run: Run) -> Confirmation | None:
-    """Return the last finished confirmation of a run, or None."""
-    confirmations = (
-        each for each in store.runs() if each.kind == "confirm" and each.config.get("confirms") == run.name
-    )
-    finished = [each.name for each in confirmations if each.status == "finished"]
-    return read_confirmation(store, finished[-1]) if finished else None
-
-
 def _judge(run: Run, scores: Sequence[Scores], tests: Sequence[Scores]) -> Literal["test", "validation"]:
     """Return the split that judges: that of the run, or validation for a task whose trainings have no test score."""
     wanted: Literal["test", "validation"] = run.config.get("judge", "test")

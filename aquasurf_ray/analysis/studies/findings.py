@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
-from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, latest_confirmation, read_confirmation
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
+from aquasurf_ray.analysis.studies.headline import Headline, best_of, confirmation_of, headline_of
 from aquasurf_ray.analysis.studies.ranking import one_each, ranked
 from aquasurf_ray.analysis.studies.reference import reference_of
 from aquasurf_ray.analysis.studies.verdict import verdict
@@ -119,9 +120,13 @@ class Findings:
         return max(request.suggested_at, ended) if ended else request.suggested_at, request.position
 
     @cached_property
-    def best(self) -> LeaderboardRow | None:
-        """The best completed training; after a confirmation, of the function with the best confirmed mean."""
-        return _best(tuple(ranked(self.board, self.confirmation)))
+    def best(self) -> Headline | None:
+        """The best function with a completed training; after a confirmation, the one with the best confirmed mean."""
+        return best_of(self.board, self.confirmation)
+
+    def headline(self, row: LeaderboardRow) -> Headline:
+        """Return a function with the number that is said of it: its confirmed mean, or the score of its row."""
+        return headline_of(row, self.confirmation)
 
     @cached_property
     def reference(self) -> LeaderboardRow | None:
@@ -167,11 +172,13 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
     fisher, seed = run.config.get("fisher", "sampled"), int(run.config.get("training_seed", 0))
     snapshot, board = store.snapshot(run.id), tuple(store.leaderboard(run_id=run.id))
     reference = reference_of(store, run)
-    functions = {row.function_id for row in (_best(board), _reference(reference, board)) if row is not None}
+    confirmation = confirmation_of(store, run, own=True)
+    best = best_of(board, confirmation)
+    rows = (None if best is None else best.row, _reference(reference, board))
+    functions = {row.function_id for row in rows if row is not None}
     if not quick:
         functions |= {function.id for function in snapshot.candidates}
     spectra = store.spectra(run.task_id, functions, fisher, seed)
-    confirmation = read_confirmation(store, name) if run.kind == "confirm" else latest_confirmation(store, run)
     winners = [row for row in one_each(ranked(board, confirmation)) if not row.baseline]
     shown = [row.evaluation_id for row in (*winners[:CURVES], *(row for row in board if row.baseline))]
     return Findings(
@@ -202,10 +209,6 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
 
 def _evaluations(store: Store, name: str) -> tuple[RequestedEvaluation, ...]:
     return store.snapshot(store.run(name).id).evaluations
-
-
-def _best(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
-    return next((row for row in board if row.stopped_early is None), None)
 
 
 def _reference(reference: FunctionRecord | None, board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:

@@ -24,12 +24,15 @@ SHAPES = tuple(field.name.replace("_", "-") for field in fields(Shape))
 @dataclass(frozen=True)
 class KnownFunction:
     """A function of a store. `score` is its best score, None if it was not trained or diverged; `status` is that of its
-    most advanced evaluation: done, diverged, failed, running or queued, or None without one."""
+    most advanced evaluation: done, diverged, failed, running or queued, or None without one. `rank` is its place on the
+    run's leaderboard, and `confirmed` its mean in the run's confirmation, if they are known."""
 
     name: str
     score: float | None = None
     time_ratio: float | None = None
     status: str | None = None
+    rank: int | None = None
+    confirmed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,8 @@ def _distance(name: str, near: np.ndarray) -> float:
     return float(np.sqrt(np.mean(difference**2))) if np.isfinite(difference).all() else float("inf")
 
 
-def _place(found: FoundFunction) -> tuple[float, float, str]:
-    score = -np.inf if found.function.score is None else found.function.score
-    return found.distance or 0.0, -score, found.function.name
+def _place(found: FoundFunction) -> tuple[float, float, float, str]:
+    function = found.function
+    rank = np.inf if function.rank is None else function.rank
+    score = -np.inf if function.score is None else function.score
+    return found.distance or 0.0, rank, -score, function.name

@@ -14,6 +14,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.headline import Headline, best_of
 
 # Settings that say where a run lives, and digests, which only repeat differences of other settings.
 _NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest", "space_digest"})
@@ -23,8 +24,9 @@ _NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest",
 class ComparedRun:
     """One run.
 
-    `best_change` is the change of the recipe that the best function was trained with, "" for none. `reached` is the
-    number of evaluations until the run had the goal's score; None if it never had.
+    `best` is the best training of the search, or the best mean over its seeds, and `best_change` the change of the
+    recipe in it, "" for none. `reached` is the number of evaluations until the run had the goal's score; None if it
+    never had. `confirmed` is the function with the best mean in the run's confirmation, if there is one.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ComparedRun:
     best_change: str
     reached: int | None
     candidates: int
+    confirmed: Headline | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
         raise AnalysisError(
             f"runs '{first.run.name}' and '{second.run.name}' are of different tasks: {names}; name runs of one"
         )
-    bests = [found.best.score for found in (first, second) if found.best]
+    bests = [best.score for found in (first, second) if (best := best_of(found.board, None)) is not None]
     # The lower of the two, so that both have reached it, and the question is how soon.
     goal = min(bests) if len(bests) == 2 else None
     trained = [{request.function for request in found.finished} for found in (first, second)]
@@ -84,7 +87,7 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
 
 def _side(found: Findings, goal: float | None) -> ComparedRun:
     results = [request for request in found.finished if request.origin != "baseline"]
-    best = None if found.best is None else (found.best.function, found.best.score)
+    best = best_of(found.board, None)
     return ComparedRun(
         name=found.run.name,
         status=found.run.status,
@@ -92,10 +95,11 @@ def _side(found: Findings, goal: float | None) -> ComparedRun:
         diverged=sum(request.evaluation.status == "diverged" for request in results),
         failed=len(found.status.failures),
         seconds=sum(request.evaluation.seconds or 0.0 for request in results if not request.reused),
-        best=best,
-        best_change="" if found.best is None else found.best.recipe_change,
+        best=None if best is None else (best.function, best.score),
+        best_change="" if best is None else best.recipe_change,
         reached=None if goal is None else _reached(found, goal),
         candidates=len(found.candidates),
+        confirmed=found.best if found.best is not None and found.best.is_confirmed else None,
     )
 
 

@@ -15,7 +15,8 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, latest_confirmation, scores_by_seed
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, scores_by_seed
+from aquasurf_ray.analysis.studies.headline import confirmation_of
 from aquasurf_ray.analysis.studies.ranking import confirmed_means, one_each, ranked
 from aquasurf_ray.analysis.studies.reference import reference_name
 from aquasurf_ray.store import Run, Store, TaskMetric
@@ -78,7 +79,7 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     functions, baselines = store.candidates(run.id), baseline_ids(store, source)
     seeds = range(int(run.config["seeds"]))
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
-    confirmation = latest_confirmation(store, source)
+    confirmation = confirmation_of(store, source)
     means = confirmed_means(confirmation)
     selected = {row.function_id: row for row in one_each(ranked(store.leaderboard(run_id=source.id), confirmation))}
     confirmed = {number: means[row.function] for number, row in selected.items() if row.function in means}

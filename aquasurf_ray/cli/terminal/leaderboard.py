@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray.analysis.studies.headline import confirmation_of
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 
@@ -119,7 +120,7 @@ def print_board(board: Board, form: Format) -> None:
         ]
     print_rows(columns, [[document[column] for column in columns] for document in documents], form, decimals=_DECIMALS)
     if form is Format.table and board.confirmation is not None:
-        print(f"\n{_what_ranks(board.confirmation, documents)}")
+        print(f"\n{what_ranks(board.confirmation, documents)}")
 
 
 def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]) -> dict[str, str]:
@@ -131,7 +132,7 @@ def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]
     }
 
 
-def _what_ranks(confirmation: Confirmation, documents: list[dict[str, Any]]) -> str:
+def what_ranks(confirmation: Confirmation, documents: list[dict[str, Any]]) -> str:
     """Return what `confirmed` is after a confirmation, and what ranks the functions that have none."""
     means = f"confirmed: mean on the {confirmation.judge} split (run '{confirmation.name}'), which ranks"
     if all(document["confirmed"] is not None for document in documents):
@@ -156,12 +157,3 @@ def best_board(opened: stored.Store, run: stored.Run, n: int) -> Board:
     # The baselines stay in view even if 20 functions beat them: a score means little without ReLU's.
     shown = [row for row in rows if row.rank <= n or (row.baseline and not row.recipe_change)]
     return Board.of(opened, run, shown, confirmation)
-
-
-def confirmation_of(opened: stored.Store, run: stored.Run) -> Confirmation | None:
-    """Return the last finished confirmation of a run, or None."""
-    if not any(each.kind == "confirm" and each.config.get("confirms") == run.name for each in opened.runs()):
-        return None  # the next line loads PyTorch, which takes a second
-    from aquasurf_ray.analysis.studies.confirmed_run import latest_confirmation
-
-    return latest_confirmation(opened, run)

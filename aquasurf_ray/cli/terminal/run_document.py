@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray.analysis.studies.headline import best_of_run
 from aquasurf_ray.cli.terminal.leaderboard import best_board
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
+    from aquasurf_ray.analysis.studies.headline import Headline
 
 FAILURE_COLUMNS = ("function", "seed", "recipe_change", "attempts", "error")
 DIVERGENCE_COLUMNS = ("function", "seed", "recipe_change", "reason")
@@ -20,8 +22,9 @@ def run_document(name: str, store: str | None) -> dict[str, Any]:
     with open_store(store) as opened:
         run = opened.run(name)
         status, board = opened.status(run.id), best_board(opened, run, 10)
+        best = best_of_run(opened, status)
     return {
-        **status_document(status, store_option(store)),
+        **status_document(status, best, store_option(store)),
         "settings": run_settings(run),
         "leaderboard": board.documents(),
     }
@@ -38,8 +41,9 @@ def _holder(run: stored.Run, where: str) -> str | None:
     return f"{owner.host} pid {owner.pid}{gone}"
 
 
-def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
-    """Return the state of a run; `where` is the option that names its store in a suggested command."""
+def status_document(status: stored.RunStatus, best: Headline | None, where: str) -> dict[str, Any]:
+    """Return the state of a run with its best function; `where` is the option that names its store in a suggested
+    command. `best` is a confirmed mean if `best_confirmed` says over how many seeds and on which split."""
     run, counts, metric = status.run, status.by_status, status.task.metric
     return {
         "run": run.name,
@@ -63,11 +67,12 @@ def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
         # Together: both need no further work, and the share of candidates that are prepared is what people wait for.
         "spectra": status.spectra_done + status.spectra_diverged,
         "metric": metric.name,
-        "best": metric.value(status.best.score) if status.best else None,
-        "best_score": status.best.score if status.best else None,
-        "best_function": status.best.function if status.best else None,
-        "best_noise": status.best.noise if status.best else None,
-        "best_recipe_change": status.best.recipe_change or None if status.best else None,
+        "best": metric.value(best.score) if best else None,
+        "best_score": best.score if best else None,
+        "best_confirmed": best.confirmed if best else None,
+        "best_function": best.function if best else None,
+        "best_noise": best.noise if best else None,
+        "best_recipe_change": best.recipe_change or None if best else None,
         "held_by": _holder(run, where),
         "seed": run.seed,
         "code_version": run.code_version,

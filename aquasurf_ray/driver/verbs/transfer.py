@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from aquasurf_ray.activations.zoo import baseline_names
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, latest_confirmation
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
+from aquasurf_ray.analysis.studies.headline import confirmation_of
 from aquasurf_ray.analysis.studies.ranking import one_each, ranked
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.errors import BadUse
@@ -69,7 +70,7 @@ def transfer(
 
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     baselines = baseline_ids(store, run).values()
-    board = ranked(store.leaderboard(run_id=run.id), latest_confirmation(store, run))
+    board = ranked(store.leaderboard(run_id=run.id), confirmation_of(store, run))
     best = [row for row in one_each(board) if row.function_id not in baselines]
     if not best:
         raise BadUse(f"run '{run.name}' has no function to transfer: none besides the baselines has a score; resume it")

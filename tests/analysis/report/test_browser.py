@@ -308,7 +308,7 @@ def test_the_words_are_there_without_the_script(browser, file):
     context = browser.new_context(java_script_enabled=False)
     found = context.new_page()
     found.goto(file)
-    assert "Best: " in found.locator("#progress-words").inner_text()
+    assert "Best training: " in found.locator("#progress-words").inner_text()
     assert "The charts and the table of all functions need JavaScript" in found.locator("noscript").inner_text()
     context.close()
 

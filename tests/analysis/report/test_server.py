@@ -18,7 +18,7 @@ from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.server import LiveStore, path_of, server
-from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store, StoreBusy
+from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store, StoreBusy, this_process
 
 
 @pytest.fixture
@@ -76,6 +76,21 @@ def test_the_document_grows_with_the_run_and_is_sent_only_when_it_did(run):
     assert "0.9700" not in first["sections"][0]["html"]
 
 
+@pytest.mark.slow
+def test_the_document_is_built_again_when_the_run_was_confirmed(run):
+    store, _ = run
+    lease = store.acquire_lease(store.run("synthetic-confirm").id, this_process())
+    with serving(store) as port:
+        first = json.loads(ask(port, DOCUMENT)[1])
+        now = json.loads(ask(port, f"{RUN}/status.json")[1])
+        assert (now["best"], now["confirmed"]) == (0.9, None)
+        store.release_lease(lease, "finished")
+        status, body = ask(port, DOCUMENT, If_None_Match=first["version"])
+    assert status == 200
+    assert "(confirmed: " in json.loads(body)["heading"]
+    assert "(confirmed: " not in first["heading"]
+
+
 def test_the_page_is_live_and_only_its_own_addresses_are_known(run):
     with serving(run[0]) as port:
         status, body = ask(port, RUN)
@@ -127,9 +142,8 @@ def test_the_state_of_a_run_has_its_progress_workers_failures_and_last_events(ru
         ("worker-1", "busy", "trains elu(x)", 3),
         ("w", "idle", None, None),
     ]
-    scores = {each.function: each.evaluation.score for each in requests if each.evaluation.score is not None}
-    assert now["best"] == max(scores.values())
-    assert scores[now["best_function"]] == now["best"]
+    assert (now["metric"], now["best"]) == ("test_accuracy", pytest.approx(0.795))
+    assert now["confirmed"] == "mean over 2 seeds, test split"
     assert (now["diverged"], now["failed"]) == (1, 1)
     assert {"n": 1, "text": "diverged: vanishing-gradient"} in now["causes"]
     assert {"n": 1, "text": "failed: the worker died: out of memory"} in now["causes"]

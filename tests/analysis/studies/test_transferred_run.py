@@ -61,7 +61,7 @@ def test_the_source_of_a_confirmed_function_is_its_confirmed_mean(store):
 
 
 def test_without_a_confirmation_the_source_is_the_score_that_selected(store, monkeypatch):
-    monkeypatch.setattr("aquasurf_ray.analysis.studies.transferred_run.latest_confirmation", lambda *_: None)
+    monkeypatch.setattr("aquasurf_ray.analysis.studies.transferred_run.confirmation_of", lambda *_: None)
     found = transferred(store)
     selected = {row.function: row.score for row in store.leaderboard(run_id=store.run(NAME).id)}
     assert all(each.source == selected[each.function] and not each.is_confirmed for each in found.functions)

@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats,
 from aquasurf_ray.analysis.studies.explanation import values_and_slopes
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.store import LeaderboardRow
 
 SHOWN = 6
 _X = np.linspace(-5.0, 5.0, 401)
@@ -31,7 +32,7 @@ def functions(findings: Findings) -> Chart | None:
     if not curves:
         return None
     panels = tuple(
-        _panel(f"{text}\n{findings.metric_name} {findings.value(row.score):.4f}", *found, legend=number == 0)
+        _panel(f"{text}\n{_number(findings, row)}", *found, legend=number == 0)
         for number, (row, text, found) in enumerate(curves)
     )
     shown = list(dict.fromkeys(row for row, *_ in curves))
@@ -40,6 +41,13 @@ def functions(findings: Findings) -> Chart | None:
         f"on which functions are compared.{_explained(next(iter(shown)).function, findings.run.config)}"
     )
     return Chart("functions", "The best functions", words, panels, height=300)
+
+
+def _number(findings: Findings, row: LeaderboardRow) -> str:
+    """Return the number that is said of a function, and whether a confirmation judged it."""
+    found = findings.headline(row)
+    confirmed = "confirmed " if found.is_confirmed else ""
+    return f"{confirmed}{found.metric_name(findings.task.metric)} {findings.value(found.score):.4f}"
 
 
 def _parts(function: str) -> dict[str, str]:

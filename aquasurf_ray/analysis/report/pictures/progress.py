@@ -18,7 +18,11 @@ _ORIGINS: dict[Origin, tuple[str, int, Symbol]] = {
 
 
 def progress(findings: Findings) -> Chart | None:
-    """Draw all results in order of completion, and the best so far; scores below the axis are drawn at its edge."""
+    """Draw all results in order of completion, and the best so far; scores below the axis are drawn at its edge.
+
+    The curve is of single trainings as the search saw them, and so is its caption; a confirmed mean, or a mean over the
+    seeds of the search, is named apart.
+    """
     scores = np.array([_score(request.evaluation.score) for request in findings.finished])
     if np.isnan(scores).all():
         return None
@@ -47,17 +51,28 @@ def progress(findings: Findings) -> Chart | None:
 
 
 def _words(findings: Findings, scores: Floats) -> str:
-    best, reference = findings.best, findings.reference
+    reference = findings.reference
     text = f"{len(scores)} results" if len(scores) != 1 else "One result"
     n_diverged = int(np.isnan(scores).sum())
     text += f", {n_diverged} of them diverged" if n_diverged else ""
     text += on_the_edge(scores, "drawn at its edge")
-    if best:
-        at = f", {best.recipe_change}," if best.recipe_change else ""
-        text += f". Best: {best.function}{at} with {findings.metric_name} {findings.value(best.score):.4f}"
-    if reference and best:
+    top = findings.finished[int(np.nanargmax(scores))]
+    at = f", trained with {top.evaluation.recipe_change}," if top.evaluation.recipe_change else ""
+    text += f". Best training: {top.function}{at} with {findings.metric_name} {findings.value(np.nanmax(scores)):.4f}"
+    if reference:
         text += f"; {reference.function}: {findings.value(reference.score):.4f}"
-    return text + "."
+    return f"{text}.{_best_mean(findings)}"
+
+
+def _best_mean(findings: Findings) -> str:
+    """Return the sentence on the best function, where that is not the one of the best training."""
+    best = findings.best
+    if best is None or not (best.is_confirmed or best.noise is not None):
+        return ""
+    what = f"Confirmed ({best.confirmed})" if best.is_confirmed else f"Best mean of {len(best.row.seeds)} seeds"
+    at = f", trained with {best.recipe_change}," if best.recipe_change else ""
+    name = best.metric_name(findings.task.metric)
+    return f" {what}: {best.function}{at} with {name} {findings.value(best.score):.4f}."
 
 
 def _score(score: float | None) -> float:

@@ -17,7 +17,8 @@ MOST_LAYERS = 12
 
 def spectra(findings: Findings) -> Chart | None:
     """Draw cumulative shares of the log-eigenvalues; of a network with many layers, some at even distances."""
-    rows = [row for row in (findings.best, findings.reference) if row is not None]
+    best = None if findings.best is None else findings.best.row
+    rows = [row for row in (best, findings.reference) if row is not None]
     found = {row.function: findings.spectrum(row.function_id) for row in rows}
     features = {name: feature for name, feature in found.items() if feature is not None}
     if not features:

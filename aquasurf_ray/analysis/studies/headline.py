@@ -1,0 +1,103 @@
+"""The best function of a run, and the number that is said of it wherever it is named.
+
+After a confirmation that is its mean over the judging seeds, on the split that judged; the score that it was selected
+by is the luckiest of many. Nothing heavy is imported for a run without a confirmation, because `status` asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from aquasurf_ray.counted import counted
+
+if TYPE_CHECKING:
+    from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
+    from aquasurf_ray.store import LeaderboardRow, Run, RunStatus, Store, TaskMetric
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A function and its number.
+
+    `score` is higher where better: the mean of a confirmation over `n_seeds` on the split that judged, with the change
+    of the recipe that it was judged with; without one, the score of the function's row on the leaderboard.
+    """
+
+    row: LeaderboardRow
+    score: float
+    recipe_change: str
+    n_seeds: int = 1
+    split: Literal["test", "validation"] = "validation"
+    is_confirmed: bool = False
+
+    @property
+    def function(self) -> str:
+        """The function's name."""
+        return self.row.function
+
+    @property
+    def noise(self) -> float | None:
+        """The standard error of a score that is a mean over several seeds of the search; else None."""
+        return None if self.is_confirmed else self.row.noise
+
+    def metric_name(self, metric: TaskMetric) -> str:
+        """Return the metric with its split, as in the columns of tables: `val_accuracy`."""
+        return f"{'test' if self.split == 'test' else 'val'}_{metric.name}"
+
+    @property
+    def confirmed(self) -> str | None:
+        """What was confirmed: `mean over 5 seeds, test split`; None without a confirmation."""
+        return f"mean over {counted(self.n_seeds, 'seed')}, {self.split} split" if self.is_confirmed else None
+
+
+def headline_of(row: LeaderboardRow, confirmation: Confirmation | None) -> Headline:
+    """Return a row of a run's leaderboard with the number that is said of its function."""
+    judged = () if confirmation is None else confirmation.functions
+    found = next((each for each in judged if each.function == row.function), None)
+    mean = None if confirmation is None or found is None else confirmation.judged(found)
+    if confirmation is None or found is None or mean is None or mean.mean is None:
+        return Headline(row, row.score, row.recipe_change)
+    return Headline(row, mean.mean, found.recipe_change, mean.n, confirmation.judge, is_confirmed=True)
+
+
+def best_of(board: Sequence[LeaderboardRow], confirmation: Confirmation | None) -> Headline | None:
+    """Return the best function of a leaderboard with a completed training; after a confirmation, by its means."""
+    if confirmation is not None:
+        from aquasurf_ray.analysis.studies.ranking import ranked
+
+        board = ranked(board, confirmation)
+    row = next((row for row in board if row.stopped_early is None), None)
+    return None if row is None else headline_of(row, confirmation)
+
+
+def best_of_run(store: Store, status: RunStatus) -> Headline | None:
+    """Return the best function of a run whose status has been read."""
+    if status.best is None:
+        return None
+    confirmation = confirmation_of(store, status.run, own=True)
+    if confirmation is None:
+        return headline_of(status.best, None)
+    return best_of(store.leaderboard(run_id=status.run.id), confirmation)
+
+
+def confirmation_of(store: Store, run: Run, *, own: bool = False) -> Confirmation | None:
+    """Return the last finished confirmation of a run, or None; with `own`, of a run that is a confirmation, what it has
+    so far."""
+    name = run.name if own and run.kind == "confirm" else finished_confirmation(store.runs(), run)
+    if name is None:
+        return None  # the next line loads the expression language, which takes a while
+    from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
+
+    return read_confirmation(store, name)
+
+
+def finished_confirmation(runs: Sequence[Run], run: Run) -> str | None:
+    """Return the name of the last finished confirmation of a run, or None."""
+    names = [
+        each.name
+        for each in runs
+        if each.kind == "confirm" and each.config.get("confirms") == run.name and each.status == "finished"
+    ]
+    return names[-1] if names else None

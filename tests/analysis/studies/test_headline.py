@@ -1,0 +1,128 @@
+"""The number that is said of the best function: after a confirmation its confirmed mean, in every place alike."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from synthetic_run import CONFIG, NAME, fill_store
+
+from aquasurf_ray.analysis.report.live import RunList
+from aquasurf_ray.analysis.report.pictures.kinds import KINDS
+from aquasurf_ray.analysis.report.report_page import document
+from aquasurf_ray.analysis.studies.findings import read_findings
+from aquasurf_ray.analysis.studies.headline import best_of_run, confirmation_of
+from aquasurf_ray.analysis.studies.run_comparison import compare_runs
+from aquasurf_ray.cli.main import main
+from aquasurf_ray.store import NewRun, Store, this_process
+
+CONFIRMED = "mean over 2 seeds, test split"
+
+
+@pytest.fixture
+def store(synthetic_run_url):
+    with Store.open(synthetic_run_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def findings(store):
+    """The run's findings with a confirmation in which the function of the second score is the best."""
+    found = read_findings(store, NAME, "", quick=True)
+    first, second, *others = found.confirmation.functions
+    worse = replace(first, test=replace(first.test, mean=0.76))
+    return replace(found, confirmation=replace(found.confirmation, functions=(second, worse, *others)))
+
+
+def test_a_confirmed_mean_and_its_recipe_take_the_place_of_the_selected_score(store):
+    best = best_of_run(store, store.status(store.run(NAME).id))
+    assert (best.score, best.n_seeds, best.split) == (pytest.approx(0.795), 2, "test")
+    assert (best.confirmed, best.recipe_change, best.noise) == (CONFIRMED, "learning_rate*2", None)
+    assert best.metric_name(store.task(1).metric) == "test_accuracy"
+    assert best.row.score == 0.9
+
+
+def test_a_run_that_is_a_confirmation_is_told_by_its_own_means(store):
+    run = store.run("synthetic-confirm")
+    assert confirmation_of(store, run) is None
+    assert best_of_run(store, store.status(run.id)).confirmed == CONFIRMED
+
+
+def test_an_unfinished_confirmation_changes_nothing(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/s.db") as store:
+        fill_store(store)
+        store.acquire_lease(store.run("synthetic-confirm").id, this_process())
+        best = best_of_run(store, store.status(store.run(NAME).id))
+    assert (best.score, best.confirmed) == (0.9, None)
+
+
+def test_the_heading_names_the_confirmed_mean_and_that_of_the_reference(findings):
+    second = findings.confirmation.functions[0].function
+    heading = document(findings)["heading"]
+    assert f"Best: <code>{second}</code>, trained with learning_rate*2, with test_accuracy <b>0.7950</b>" in heading
+    assert f"(confirmed: {CONFIRMED}), relu(x) 0.7100." in heading
+    assert "0.9000" not in heading
+
+
+def test_the_caption_of_the_curve_names_what_the_curve_shows_and_the_confirmed_mean_apart(findings):
+    first, second = findings.board[0].function, findings.confirmation.functions[0].function
+    assert first != second
+    words = KINDS["progress"](findings).words
+    assert f"Best training: {first} with val_accuracy 0.9000; relu(x): " in words
+    assert f" Confirmed ({CONFIRMED}): {second}, trained with learning_rate*2, with test_accuracy 0.7950." in words
+    alone = KINDS["progress"](replace(findings, confirmation=None)).words
+    assert "Confirmed" not in alone
+
+
+def test_the_titles_of_the_best_functions_say_what_is_confirmed(findings):
+    titles = [panel.title.partition("\n")[2] for panel in KINDS["functions"](findings).panels]
+    assert titles[0] == "confirmed test_accuracy 0.7950"
+    assert titles[2].startswith("val_accuracy ")
+
+
+def test_status_names_the_confirmed_mean_as_one(synthetic_run_url, capsys):
+    assert main(["status", NAME, "--json", "--store", synthetic_run_url]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["best"], shown["best_confirmed"]) == (pytest.approx(0.795), CONFIRMED)
+    assert main(["status", NAME, "--store", synthetic_run_url]) == 0
+    assert ["best", "confirmed", *CONFIRMED.split()] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert main(["status", "--store", synthetic_run_url]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{NAME} "))
+    assert f"0.7950  {CONFIRMED}" in row
+
+
+def test_the_list_of_runs_is_read_again_after_a_confirmation(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/s.db") as store:
+        store.release_lease(fill_store(store), "finished")
+        lease = store.acquire_lease(store.run("synthetic-confirm").id, this_process())
+        runs = RunList(store)
+        row = runs.read()[0]
+        assert (row["metric"], row["best"], row["confirmed"]) == ("val_accuracy", 0.9, None)
+        store.release_lease(lease, "finished")
+        row = runs.read()[0]
+        assert (row["metric"], row["best"], row["confirmed"]) == ("test_accuracy", pytest.approx(0.795), CONFIRMED)
+
+
+def test_find_lists_functions_in_the_order_of_the_confirmation(synthetic_run_url, store, capsys):
+    assert main(["find", NAME, "-n", "3", "--json", "--store", synthetic_run_url]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    winners = [each.function for each in confirmation_of(store, store.run(NAME)).functions if not each.baseline]
+    assert {row["function"] for row in rows[:2]} == set(winners)
+    assert [row["confirmed"] for row in rows] == [pytest.approx(0.795), pytest.approx(0.795), None]
+    assert main(["find", NAME, "-n", "3", "--store", synthetic_run_url]) == 0
+    assert "confirmed: mean on the test split (run 'synthetic-confirm'), which ranks" in capsys.readouterr().out
+
+
+def test_a_comparison_counts_to_the_best_training_and_names_the_confirmed_mean(tmp_path, capsys):
+    with Store.open(f"sqlite:///{tmp_path}/s.db") as store:
+        fill_store(store)
+        store.create_run(NewRun("second", "search", 1, CONFIG, "other", 4, 3, None, "0.1.0"), [1])
+        sides = (read_findings(store, name, "", quick=True) for name in (NAME, "second"))
+        side = compare_runs(*sides).sides[0]
+        assert (side.best[1], side.confirmed.score) == (0.9, pytest.approx(0.795))
+        assert main(["compare", NAME, "second", "--store", store.safe_url]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "best val_accuracy 0.9000 -" in lines
+    assert "best confirmed accuracy 0.7950 -" in lines
+    assert f"confirmed by {CONFIRMED} -" in lines
