@@ -90,7 +90,7 @@ def find(
     cells = [[row[column] for column in columns] for row in rows]
     print_rows(columns, cells, Format.json if as_json else form, decimals={"time_ratio": 2})
     if form is Format.table and not as_json:
-        if confirmation is not None and not near:
+        if confirmation is not None and rows and not near:
             print(f"\n{what_ranks(confirmation, rows)}")
         _print_counts(len(found), n, considered, wanted)
     _print_unreadable(considered)

@@ -10,6 +10,7 @@ this module asks which way is up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -66,15 +67,29 @@ class Metric:
         name: as people write it in a table: `accuracy`, `rmse`.
         make: begins one pass over a split.
         higher_is_better: whether the search maximises the metric.
+        low, high: the lowest and the highest possible value, if there are; 95% intervals in tables end there. They
+            change no result, so they are no part of a task's identity.
     """
 
     name: str
     make: Callable[[], MetricState]
     higher_is_better: bool = True
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()) and self.name.isprintable(), "metric name", self.name, "a name on one line")
         require(callable(self.make), "metric", self.make, "a callable that begins one pass over a split")
+        for name, bound in self.bounds.items():
+            is_number = isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound)
+            require(is_number, name, bound, "a finite number, or None for no bound")
+        if self.low is not None and self.high is not None:
+            require(self.low < self.high, "high", self.high, f"more than low, {self.low:g}")
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The ends of the metric's range that it has, by `low` and `high`, as the store has them in a task's spec."""
+        return {name: end for name, end in (("low", self.low), ("high", self.high)) if end is not None}
 
     def begin(self, device: torch.device) -> MetricState:
         """Begin a pass over a split whose outputs are on `device`, where a metric that is a module must live too."""
@@ -210,9 +225,9 @@ def _perplexity() -> MetricState:
     return RunningMean(_nats, _exp)
 
 
-ACCURACY = Metric("accuracy", _accuracy)
-RMSE = Metric("rmse", _rmse, higher_is_better=False)
-PERPLEXITY = Metric("perplexity", _perplexity, higher_is_better=False)
+ACCURACY = Metric("accuracy", _accuracy, low=0.0, high=1.0)
+RMSE = Metric("rmse", _rmse, higher_is_better=False, low=0.0)
+PERPLEXITY = Metric("perplexity", _perplexity, higher_is_better=False, low=1.0)
 
 
 @dataclass(frozen=True)

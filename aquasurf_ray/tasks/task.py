@@ -259,6 +259,14 @@ class Task:
             **({"init": "auto"} if self.fits_weights else {}),  # earlier tasks have no such entry
         }
 
+    def stored_spec(self) -> dict[str, Any]:
+        """Return what the store has of the task: `spec()`, and the range of its metric, which changes no result.
+
+        Raises as `spec` does.
+        """
+        spec = self.spec()
+        return {**spec, "objective": {**spec["objective"], **self.objective.metric.bounds}}
+
     @property
     def digest(self) -> str:
         """The task's identity: 32 hexadecimal digits of SHA-256 over `spec()`. Two tasks with one digest share their

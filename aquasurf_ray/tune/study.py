@@ -85,6 +85,8 @@ def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str,
     if repeat > 1:
         spec["repeat"] = repeat
     key = loaded.digest if is_tasks_own else digest(spec)
+    if (metric, mode) == (SCORE, MAX):  # the range of another metric is not known
+        spec["objective"] = {**spec["objective"], **loaded.objective.metric.bounds}
     return Study(task.name, task.version, key, spec, fixed, tuned, seed, mode == MAX, loaded)
 
 

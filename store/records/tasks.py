@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+# Of metrics whose task does not say it: tasks of earlier versions, and metrics that a study knows by name alone.
 _RANGES = {"accuracy": (0.0, 1.0), "rmse": (0.0, math.inf), "perplexity": (1.0, math.inf)}
+
+
+BOUNDS = ("low", "high")
+"""The keys of a metric's range in a task's spec; one that is not there is no bound, or is not known."""
+
+
+def bounds_in(spec: Mapping[str, Any]) -> dict[str, float]:
+    """Return the range of the metric in a task's spec, as far as the spec has it.
+
+    >>> bounds_in({"objective": {"metric": "rmse", "low": 0.0}})
+    {'low': 0.0}
+    """
+    objective = spec.get("objective") or {}
+    return {key: objective[key] for key in BOUNDS if objective.get(key) is not None}
 
 
 @dataclass(frozen=True)
 class TaskMetric:
-    """The metric of a task.
+    """The metric of a task. `low` and `high` are the ends of its range, None where it has none or does not say.
 
     >>> TaskMetric("rmse", higher_is_better=False).value(-0.25)
     0.25
@@ -20,12 +36,25 @@ class TaskMetric:
 
     name: str = "accuracy"
     higher_is_better: bool = True
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     def of_spec(cls, spec: dict[str, Any]) -> TaskMetric:
         """Return the metric in a task's spec; a spec without one is from the time when accuracy was the only one."""
         objective = spec.get("objective") or {}
-        return cls(objective.get("metric", cls.name), objective.get("higher_is_better", cls.higher_is_better))
+        return cls(
+            objective.get("metric", cls.name),
+            objective.get("higher_is_better", cls.higher_is_better),
+            **bounds_in(spec),
+        )
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest possible value; infinite where there is no bound, or none is known."""
+        if self.low is None and self.high is None:
+            return _RANGES.get(self.name, (-math.inf, math.inf))
+        return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
 
     def value(self, score: float | None) -> float | None:
         """Return the metric's value with its natural sign, from a score."""
@@ -41,10 +70,22 @@ class TaskMetric:
         (0.97, 1.0)
         """
         ends = sorted((low, high) if self.higher_is_better else (-low, -high))
-        bottom, top = _RANGES.get(self.name, (-math.inf, math.inf))
+        bottom, top = self.range
         if bottom <= (mean if self.higher_is_better else -mean) <= top:
             ends = [min(max(end, bottom), top) for end in ends]
         return ends[0], ends[1]
+
+    def gain_interval(self, gain: float, low: float, high: float) -> tuple[float, float]:
+        """Return the ends of the interval of a difference of two scores, which is at most as large as the range.
+
+        >>> TaskMetric().gain_interval(0.4, -1.2, 2.0)
+        (-1.0, 1.0)
+        """
+        bottom, top = self.range
+        width = top - bottom
+        if abs(gain) > width:  # a metric with the name of a known one and another range
+            return low, high
+        return max(low, -width), min(high, width)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Tasks and functions, which evaluations and spectra belong to. All runs share them, and they never change."""
+"""Tasks and functions, which evaluations and spectra belong to. All runs share them, and they never change, except for
+the range of a task's metric."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Alias, Function, Task
 from aquasurf_ray.store.errors import RecordNotFound
-from aquasurf_ray.store.records.tasks import FunctionRecord, FunctionRow, TaskRecord
+from aquasurf_ray.store.records.tasks import BOUNDS, FunctionRecord, FunctionRow, TaskRecord, bounds_in
 from aquasurf_ray.store.verbs.store_core import StoreCore, check_name, chunks
 
 FUNCTION_COLUMNS = (Function.id, Function.fingerprint, Function.name, Function.n_operators)
@@ -20,13 +21,23 @@ class FunctionVerbs(StoreCore):
     """Adding and finding tasks and functions."""
 
     def add_task(self, name: str, version: str, digest: str, spec: dict[str, object]) -> int:
-        """Return the number of the task with this digest; add it if it is new."""
+        """Return the number of the task with this digest; add it if it is new.
+
+        A known task keeps its spec, but the range of its metric, which changes no result, becomes that of `spec`.
+        """
         check_name("task", name)
 
         def body(connection: sa.Connection) -> int:
             row = {"name": name, "version": version, "digest": digest, "spec": spec}
             connection.execute(insert_or_skip(connection, Task), row)
-            return int(connection.execute(sa.select(Task.id).where(Task.digest == digest)).scalar_one())
+            known = connection.execute(sa.select(Task.id, Task.spec).where(Task.digest == digest)).one()
+            bounds = bounds_in(spec)
+            if bounds != bounds_in(known.spec):
+                objective = known.spec.get("objective") or {}
+                kept = {key: value for key, value in objective.items() if key not in BOUNDS}
+                changed = {**known.spec, "objective": {**kept, **bounds}}
+                connection.execute(sa.update(Task).where(Task.id == known.id).values(spec=changed))
+            return int(known.id)
 
         return self._write(body)
 

@@ -26,6 +26,7 @@ from aquasurf_ray.store.database.schema import Run as RunTable
 from aquasurf_ray.store.records.evaluations import EvaluationResult
 from aquasurf_ray.store.records.imports import BenchmarkEntry, NewImport
 from aquasurf_ray.store.records.runs import Run
+from aquasurf_ray.store.records.tasks import BOUNDS
 from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.results import check_result
 from aquasurf_ray.store.verbs.runs import RUN_COLUMNS, read_run, refuse_taken, to_run
@@ -114,7 +115,9 @@ def _task_digest(task: str, file_digest: str) -> str:
 
 
 def _task_row(new: NewImport, digest: str) -> dict[str, Any]:
-    objective = {"metric": new.metric.name, "higher_is_better": new.metric.higher_is_better}
+    metric = new.metric
+    bounds = {key: end for key in BOUNDS if (end := getattr(metric, key)) is not None}
+    objective = {"metric": metric.name, "higher_is_better": metric.higher_is_better, **bounds}
     origin = {"file": new.file, "file_digest": new.file_digest}
     spec = {"name": new.task, "version": VERSION, "imported": origin, "objective": objective}
     return {"name": new.task, "version": VERSION, "digest": digest, "spec": spec}

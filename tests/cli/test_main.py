@@ -578,6 +578,16 @@ def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(caps
     first, second = document["functions"]
     assert (first["low"], first["confirmed"], first["high"], first["p"]) == (0.25, 0.5, 0.75, 0.02)
     assert (second["confirmed"], second["diverged"], second["gain"]) == (None, 1, None)
+    share = TaskMetric("error_rate", higher_is_better=False, low=0.0, high=1.0)
+    wide = replace(winner, against_reference=PairedDifference(0.125, 0.3, 0.3, low=-1.5, high=1.75))
+    monkeypatch.setattr(
+        confirmations, "_read", lambda name, store: replace(found, metric=share, functions=(wide, relu))
+    )
+    confirmations.print_confirmation("c", None, as_json=False)
+    assert "[-1.0000, +1.0000]" in capsys.readouterr().out
+    confirmations.print_confirmation("c", None, as_json=True)
+    first = json.loads(capsys.readouterr().out)["functions"][0]
+    assert (first["gain_low"], first["gain_high"]) == (-1.0, 1.0)
     known = replace(relu, shrinkage=Shrinkage(-0.0625, None))
     monkeypatch.setattr(confirmations, "_read", lambda name, store: replace(found, functions=(winner, known)))
     confirmations.print_confirmation("c", None, as_json=False)

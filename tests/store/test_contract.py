@@ -45,6 +45,19 @@ class TestTasksAndFunctions:
         assert world.store.task(world.task_id).spec == {"epochs": 30}
         assert [world.store.task(number).version for number in (world.task_id, other)] == ["1", "2"]
 
+    def test_a_known_task_takes_over_the_range_of_its_metric_and_nothing_else(self, world):
+        def stored(**objective):
+            number = world.store.add_task("t", "1", "d", {"epochs": 1, "objective": {"metric": "f1", **objective}})
+            return world.store.task(number)
+
+        assert stored(low=None).metric.range == (-math.inf, math.inf)
+        assert stored(low=0.0, high=1.0, metric="other").spec == {
+            "epochs": 1,
+            "objective": {"metric": "f1", "low": 0.0, "high": 1.0},
+        }
+        assert stored(high=1.0).metric.range == (-math.inf, 1.0)
+        assert stored(high=1.0).metric.name == "f1"
+
     def test_an_unknown_task_is_named(self, world):
         with pytest.raises(RecordNotFound, match="4711"):
             world.store.task(4711)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -71,6 +73,30 @@ class Elsewhere(nn.Module):
 
 def test_a_metric_that_is_a_module_lives_where_the_outputs_are():
     assert Metric("bias", Elsewhere).begin(torch.device("meta")).total.device.type == "meta"
+
+
+def test_the_range_of_a_metric_is_no_part_of_an_objectives_identity():
+    plain = Metric("error_rate", Elsewhere, higher_is_better=False)
+    bounded = replace(plain, low=0.0, high=1.0)
+    assert (
+        Objective(mean_squared_error, plain, "gaussian").spec()
+        == Objective(mean_squared_error, bounded, "gaussian").spec()
+    )
+    assert (plain.bounds, bounded.bounds, RMSE.bounds) == ({}, {"low": 0.0, "high": 1.0}, {"low": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("bounds", "says"),
+    [
+        ({"low": 1.0, "high": 0.0}, "high must be more than low, 1, got 0.0"),
+        ({"low": float("-inf")}, "low must be a finite number, or None for no bound, got -inf"),
+        ({"high": "1"}, "high must be a finite number, or None for no bound, got '1'"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(bounds, says):
+    with pytest.raises(TaskError) as refused:
+        Metric("f1", Elsewhere, **bounds)
+    assert str(refused.value) == says
 
 
 def test_settings_of_a_loss_tell_objectives_apart():

@@ -108,6 +108,13 @@ def test_weights_that_fit_the_function_make_another_task_whoever_asks_for_them()
     assert pickle.loads(pickle.dumps(auto)).digest == auto.digest
 
 
+def test_what_the_store_has_of_a_task_has_the_range_of_its_metric_too():
+    task = load_task("digits")
+    stored = task.stored_spec()
+    assert {key: stored["objective"].pop(key) for key in ("low", "high")} == {"low": 0.0, "high": 1.0}
+    assert stored == task.spec()
+
+
 def test_digest_follows_recipe_and_version_but_not_the_time_limit():
     task = load_task("digits")
     assert task.digest == load_task("digits").digest

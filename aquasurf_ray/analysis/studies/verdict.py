@@ -65,18 +65,18 @@ def difference_text(metric: TaskMetric, difference: PairedDifference, *, signed:
     '1.2 points [0.8, 1.6]'
     """
     assert difference.gain is not None  # noqa: S101 - the callers have tested it
-    is_share = metric.name == "accuracy"
+    is_share = metric.name == "accuracy" and metric.range == (0.0, 1.0)
     factor, form = (100.0, ".1f") if is_share else (1.0, ".4g")
 
     def text(value: float, sign: str = "") -> str:
-        # Two accuracies differ by at most 1, which Student's t does not know.
-        value = max(-1.0, min(1.0, value)) if is_share else value
         return f"{factor * value:{sign}{form}}"
 
     unit = " points" if is_share else f" {metric.name}"
     interval = ""
     if difference.low is not None and difference.high is not None:
-        interval = f" [{text(difference.low)}, {text(difference.high)}]"
+        # Student's t does not know by how much two values of the metric can differ.
+        low, high = metric.gain_interval(difference.gain, difference.low, difference.high)
+        interval = f" [{text(low)}, {text(high)}]"
     return f"{text(difference.gain, '+' if signed else '')}{unit}{interval}"
 
 

@@ -20,6 +20,7 @@ from aquasurf_ray.cli.terminal.output import print_json, print_table
 from aquasurf_ray.recipe_change import LEARNING_RATE
 
 if TYPE_CHECKING:
+    from aquasurf_ray.analysis.studies.confirmation import PairedDifference
     from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 
 COLUMNS = (
@@ -109,7 +110,8 @@ def _read(name: str, store: str | None) -> Confirmation:
 def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
     value, gain = found.metric.value, function.against_reference
     low, high = interval(found.metric, found.judged(function))
-    between = None if gain.low is None or gain.high is None else f"[{gain.low:+.4f}, {gain.high:+.4f}]"
+    gain_low, gain_high = _gain_ends(found, gain)
+    between = None if gain_low is None or gain_high is None else f"[{gain_low:+.4f}, {gain_high:+.4f}]"
     return {
         "selected": value(function.selected),
         "rate": function.rate,
@@ -128,7 +130,7 @@ def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]
 
 
 def _document(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
-    metrics, gain = _metrics(found, function), function.against_reference
+    metrics, (gain_low, gain_high) = _metrics(found, function), _gain_ends(found, function.against_reference)
     del metrics["rate"], metrics["interval"]
     # Programs know the mean on the validation split by this name.
     metrics = {"confirmed" if name == "validation" else name: value for name, value in metrics.items()}
@@ -136,10 +138,17 @@ def _document(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any
     return {
         **{name.replace(" ", "_"): value for name, value in metrics.items()},
         "recipe_change": function.recipe_change,
-        "gain_low": gain.low,
-        "gain_high": gain.high,
+        "gain_low": gain_low,
+        "gain_high": gain_high,
         "tried": tried,
     }
+
+
+def _gain_ends(found: Confirmation, gain: PairedDifference) -> tuple[float | None, float | None]:
+    """Return the ends of a gain's interval, within what is possible; None for no interval."""
+    if gain.gain is None or gain.low is None or gain.high is None:
+        return None, None
+    return found.metric.gain_interval(gain.gain, gain.low, gain.high)
 
 
 def _is_unlike_relu(found: Confirmation) -> bool:

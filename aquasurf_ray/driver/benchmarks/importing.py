@@ -267,7 +267,7 @@ def _known_task(task: str) -> tuple[str, TaskMetric]:
     except TaskError as error:
         raise BadUse(str(error)) from None
     metric = loaded.objective.metric
-    return loaded.name, TaskMetric(metric.name, metric.higher_is_better)
+    return loaded.name, TaskMetric(metric.name, metric.higher_is_better, metric.low, metric.high)
 
 
 def _known_run(url: str, task: str, digest: str, name: str | None) -> Run | None:

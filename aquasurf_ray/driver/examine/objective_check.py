@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aquasurf_ray.driver.examine.sentence import sentence
-from aquasurf_ray.tasks import Objective, TaskError
+from aquasurf_ray.tasks import Metric, Objective, TaskError
 from aquasurf_ray.tasks.classes import assumed_dimension, class_dimension, fitting_dimensions
 from aquasurf_ray.tasks.inputs import form_of
 from aquasurf_ray.tasks.losses import name_of, scalar_loss
@@ -38,7 +38,7 @@ def metric_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
     """Return the metric of one batch.
 
     Raises:
-        TaskError: the metric raises, or is not a single number.
+        TaskError: the metric raises, is not a single number, or is outside of its range.
     """
     name = objective.metric.name
     try:
@@ -55,7 +55,20 @@ def metric_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
     except Exception as error:
         after = f"after a batch of {_forms(outputs, targets)}"
         raise TaskError(f"compute() of the metric '{name}' fails {after}: {sentence(error)}") from error
-    return objective.metric.number(computed)
+    value = objective.metric.number(computed)
+    _refuse_outside_range(objective.metric, value)
+    return value
+
+
+def _refuse_outside_range(metric: Metric, value: float) -> None:
+    below, above = metric.low is not None and value < metric.low, metric.high is not None and value > metric.high
+    # Rounding may end a little outside.
+    if (below or above) and not any(math.isclose(value, end, abs_tol=1e-6) for end in metric.bounds.values()):
+        ends = " and ".join(f"{name}={end:g}" for name, end in metric.bounds.items())
+        raise TaskError(
+            f"the metric '{metric.name}' is {value:.4g} on a batch, but was declared with {ends}; correct that, or its "
+            "compute()"
+        )
 
 
 def constant_metric(objective: Objective, outputs: Tensor, targets: Tensor) -> list[str]:

@@ -41,11 +41,12 @@ class RunSpec:
 class RunResult:
     """The outcome of a session: the best function with its score, how much was done, and what was left out.
 
-    A score is the task's metric, with the sign changed where lower is better. `too_costly` counts the candidates
-    that were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
-    `confirmation` is the run that confirmed the best functions, if that was requested. `ended` is the stop condition
-    that ended the run before its budget was met, if there was one. `best_change` is the change of the recipe that the
-    best function was trained with, "" for none. `store` is the URL of the database, if it was given.
+    `best` is what the session's own trainings say; what a confirmation found, which may be another function, is in
+    `verdict()`. A score is the task's metric, with the sign changed where lower is better. `too_costly` counts the
+    candidates that were left out because they cost more than the run's `max_cost`, or because their cost could not be
+    measured. `confirmation` is the run that confirmed the best functions, if that was requested. `ended` is the stop
+    condition that ended the run before its budget was met, if there was one. `best_change` is the change of the recipe
+    that the best function was trained with, "" for none. `store` is the URL of the database, if it was given.
     """
 
     name: str

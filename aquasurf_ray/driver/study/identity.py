@@ -149,7 +149,7 @@ def _plan_of_task(
     if told[0] not in (None, metric.name) or told[1] not in (None, own):
         raise BadUse(f"task '{task.name}' has the metric {metric.name}, to {own}; got {told[0]!r} and {told[1]!r}")
     identity = {**identity, "task_digest": task.digest}
-    return StudyPlan(config, task.name, task.version, task.digest, task.spec(), metric.name, own, task, identity)
+    return StudyPlan(config, task.name, task.version, task.digest, task.stored_spec(), metric.name, own, task, identity)
 
 
 def _plan_of_own_values(

@@ -29,7 +29,7 @@ def create_run(
     Raises:
         RunExists: a run of this name has another identity.
     """
-    task_id = store.add_task(task.name, task.version, task.digest, task.spec())
+    task_id = store.add_task(task.name, task.version, task.digest, task.stored_spec())
     storage = storage_folder(config)
     new = new_run(config, kind, name, task_id, identity, budget=config.evaluations, storage=storage)
     # No part of the identity, since neither changes a result; what reads the run needs no task for them.

@@ -172,3 +172,27 @@ def test_each_function_counts_once_by_its_best_whole_training_in_the_order_given
     found = confirmation({"lucky(x)": 0.7 + NOISE, "cos(x)": 0.84 + NOISE}, {"relu(x)": 0.6 + NOISE})
     kept = [each.function for each in one_each(ranked([*board, *further], found)) if not each.baseline]
     assert kept == ["cos(x)", "lucky(x)", "erf(x)", "sin(x)"], "confirmed means first, then the scores"
+
+
+ERROR_RATE = TaskMetric("error_rate", higher_is_better=False, low=0.0, high=1.0)
+
+
+@pytest.mark.parametrize("metric", [ERROR_RATE, TaskMetric("f1", low=0.0, high=1.0), TaskMetric()])
+def test_two_values_of_a_metric_differ_by_no_more_than_its_range(metric):
+    wide = PairedDifference(0.45, 0.4, 0.4, low=-2.5, high=3.4)
+    unit = " points" if metric.name == "accuracy" else f" {metric.name}"
+    factor = 100 if metric.name == "accuracy" else 1
+    ends = f"[{-factor:.1f}, {factor:.1f}]" if factor == 100 else "[-1, 1]"
+    assert difference_text(metric, wide) == f"{factor * 0.45:.4g}{'.0' if factor == 100 else ''}{unit} {ends}"
+
+
+def test_the_range_of_a_task_comes_with_its_spec_or_from_the_name_of_its_metric():
+    spec = {"objective": {"metric": "error_rate", "higher_is_better": False, "low": 0.0, "high": 1.0}}
+    assert TaskMetric.of_spec(spec) == ERROR_RATE
+    assert ERROR_RATE.interval(-0.02, -0.05, 0.01) == (0.0, 0.05)
+    assert TaskMetric("acc").interval(0.99, 0.97, 1.01) == (0.97, 1.01), "nothing says what is possible"
+    assert TaskMetric("f1", high=1.0).interval(0.99, 0.97, 1.01) == (0.97, 1.0)
+    percent = TaskMetric("accuracy", low=0.0, high=100.0)
+    assert percent.interval(99.5, 98.0, 101.0) == (98.0, 100.0)
+    assert difference_text(percent, PairedDifference(1.5, 0.01, low=1.0, high=2.0)) == "1.5 accuracy [1, 2]"
+    assert TaskMetric().gain_interval(5.0, 3.0, 7.0) == (3.0, 7.0), "percent under the name of a share"

@@ -345,6 +345,15 @@ def test_a_metric_that_cannot_begin_is_refused_for_that(monkeypatch):
     assert step.says == "the metric 'bad' cannot begin a pass over a split: ZeroDivisionError: division by zero"
 
 
+def test_a_metric_outside_of_the_range_that_it_was_declared_with_is_refused(monkeypatch):
+    objective = replace(classification(), metric=Metric("f1", lambda: Answering(94.2), low=0, high=1))
+    step = checked(monkeypatch, LABELLED, objective)
+    assert not step.ok
+    assert step.says.startswith("the metric 'f1' is 94.2 on a batch, but was declared with low=0 and high=1; correct")
+    inside = replace(classification(), metric=Metric("f1", lambda: Answering(1 + 1e-9), low=0, high=1))
+    assert checked(monkeypatch, LABELLED, inside).ok
+
+
 def test_a_metric_that_is_the_same_for_right_and_wrong_answers_is_warned_of(monkeypatch):
     step = all_checked(monkeypatch, LABELLED, with_metric(0.5))[2]
     assert step.ok
