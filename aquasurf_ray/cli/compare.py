@@ -104,7 +104,7 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
             side["reached"] = "never"
         side["seconds"] = f"{side['seconds']:.1f}"
     for often_unknown in [key for key in labels if key.startswith("confirmed") or key == "best_recipe_change"]:
-        if not any(side[often_unknown] for side in sides):
+        if all(side[often_unknown] is None for side in sides):
             del labels[often_unknown]
     rows = [[label, *(side[key] for side in sides)] for key, label in labels.items()]
     rows += [[f"setting {key}", *map(str, values)] for key, values in found.differing.items()]
