@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from aquasurf_ray.surrogate.gaussian_process import (
+    Acquisition,
     GaussianProcess,
     Kernel,
     covariance,
-    expected_improvement,
+    merit,
     noisy_factor,
 )
 from aquasurf_ray.surrogate.metric_space import MetricSpace
@@ -58,6 +59,7 @@ class BelievingProcess:
         kernel: see `GaussianProcess`.
         counts: the number of trainings that each target is the mean of [m]; by default one.
         mixtures: the balances of the space to choose from; by default its own.
+        acquisition: the acquisition function that suggestions are chosen by; "mean" has no use for believed results.
 
     Attributes:
         known: the candidates whose results it learned from, at most `MOST_RESULTS`.
@@ -73,6 +75,7 @@ class BelievingProcess:
         kernel: Kernel = "exponential",
         counts: Indices | None = None,
         mixtures: Sequence[Balances] = (),
+        acquisition: Acquisition = "ei",
     ) -> None:
         chosen = chosen_results(known, targets, MOST_RESULTS)
         self.known = known = known[chosen]
@@ -84,6 +87,7 @@ class BelievingProcess:
             space, mixtures or [space.balances], known[drawn], targets[drawn], of_each[drawn], kernel
         )
         self._space, self._balances, self._kernel, self._length = space, balances, kernel, grid.length
+        self._acquisition: Acquisition = acquisition
         center, self._unit = float(targets.mean()), float(targets.std()) or 1.0
         similar = covariance(kernel, space.distances(known, balances), self._length)
         standardised = (targets - center) / self._unit
@@ -96,7 +100,7 @@ class BelievingProcess:
         self.best = float(targets.max())
         self._scale = max(float(white @ white) / len(known), np.finfo(np.float64).tiny)
         self._columns = LazyColumns(similar, factor, self._covariances)
-        self._merits = np.full(len(self.mean), np.inf)  # upper bounds of the expected improvement
+        self._merits = np.full(len(self.mean), np.inf)  # upper bounds
         self._update(np.arange(len(self.mean)))
 
     @property
@@ -106,18 +110,18 @@ class BelievingProcess:
         return self._deviation(self._columns.left)
 
     def best_of(self, open_: Mask, turn: Indices) -> int:
-        """Return the open candidate of the largest expected improvement; among equals, the one of the first turn.
+        """Return the open candidate of the largest merit; among equals, the one of the first turn.
 
-        Without some of the rows a variance is too large, and so is the expected improvement; what was believed since
-        only reduces both. So earlier values are upper bounds, and only candidates whose bound reaches the largest
-        value have to be computed.
+        Without some of the rows a variance is too large, and so is the merit; what was believed since only reduces
+        both. So earlier values are upper bounds, and only candidates whose bound reaches the largest value have to be
+        computed.
         """
         candidates, at_once = np.flatnonzero(open_), _FEWEST_COLUMNS
         while True:
             merits = self._merits[candidates]
             top = merits.max()
             stale = self._columns.stale(candidates)
-            if not (stale & (merits >= top * (1 - _SLACK))).any():
+            if not (stale & (merits >= top - _SLACK * abs(top))).any():
                 equal = candidates[merits == top]
                 return int(equal[np.argmin(turn[equal])])
             # A column costs much alone and little among others, so the next best are computed with it.
@@ -161,7 +165,7 @@ class BelievingProcess:
 
     def _update(self, candidates: Indices) -> None:
         deviation = self._deviation(self._columns.left[candidates])
-        self._merits[candidates] = expected_improvement(self.mean[candidates], deviation, self.best)
+        self._merits[candidates] = merit(self._acquisition, self.mean[candidates], deviation, self.best)
 
     def _deviation(self, left: Floats) -> Floats:
         deviation: Floats = self._unit * np.sqrt(self._scale * np.maximum(left, 0.0))

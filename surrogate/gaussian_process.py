@@ -28,6 +28,7 @@ from aquasurf_ray.surrogate.errors import SurrogateError
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
 Kernel = Literal["matern52", "exponential"]
+Acquisition = Literal["mean", "ucb", "ei"]
 
 LENGTHS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 NOISES = (1e-3, 1e-2, 1e-1, 1.0)
@@ -175,6 +176,17 @@ def noisy_factor(matrix: Floats, noise: Floats | float) -> Floats | None:
     # Not positive definite is a normal outcome here: LAPACK reports it as `info`, SciPy's wrapper would raise.
     factor, info = lapack.dpotrf(with_noise, lower=1, clean=1, overwrite_a=1)
     return np.asarray(factor, dtype=np.float64) if info == 0 else None
+
+
+def merit(acquisition: Acquisition, mean: Floats, deviation: Floats, best: float) -> Floats:
+    """Return the values to choose by, [n], in units of scores: the mean; the upper confidence bound, mean + 2
+    deviations (Srinivas et al. 2010); or the expected improvement over the best result (Mockus 1975).
+    """
+    if acquisition == "mean":
+        return mean
+    if acquisition == "ucb":
+        return mean + 2.0 * deviation
+    return expected_improvement(mean, deviation, best)
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:

@@ -193,8 +193,8 @@ class PredictorPolicy(Policy):
     def suggest_batch(self, n: int, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> list[Suggestion]:
         """Return up to n suggestions to train in parallel, each made as if those before it were running already.
 
-        If the predictor is a Gaussian process with expected improvement and `pending` is "believer", one fit makes all
-        of them (`surrogate.batches`). Unlike in `suggest`, believed results then have no part in the choice of the
+        If the predictor is a Gaussian process with an acquisition function, and `pending` is "believer", one fit makes
+        all of them (`surrogate.batches`). Unlike in `suggest`, believed results then have no part in the choice of the
         process's length and noise.
         """
         batch = list[Suggestion]()

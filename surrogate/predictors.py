@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,13 @@ from scipy.spatial.distance import cdist
 from aquasurf_ray.surrogate.batches import Balances, BelievingProcess, fit_mixtures
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, expected_improvement
+from aquasurf_ray.surrogate.gaussian_process import Acquisition, GaussianProcess, Kernel, merit
 from aquasurf_ray.surrogate.metric_space import MetricSpace
 from aquasurf_ray.surrogate.regressors import Regressor, make_regressor, weighted_means
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]
-Acquisition = Literal["mean", "ucb", "ei"]
 
 N_LANDMARKS = 32
 _N_FOR_GAP = 500  # candidates, spread evenly: the median gap needs no more, and each one costs a row of distances
@@ -122,7 +121,8 @@ class MapPredictor:
             expected[self.placed] = regressor.predict(points)
             return Prediction(expected, expected)
         mean, deviation = regressor.predict_with_deviation(points)
-        expected[self.placed], merits[self.placed] = mean, merit(self._acquisition, mean, deviation, scores)
+        best = float(scores.max())
+        expected[self.placed], merits[self.placed] = mean, merit(self._acquisition, mean, deviation, best)
         return Prediction(expected, merits)
 
 
@@ -171,10 +171,11 @@ class MetricPredictor:
     def believer(self, known: Indices, scores: Scores, counts: Indices | None = None) -> BelievingProcess | None:
         """Return a process for the suggestions of a whole batch; None for regressors that have none."""
         regress = self._regress
-        if not isinstance(regress, MetricProcess) or regress.acquisition != "ei":
+        if not isinstance(regress, MetricProcess) or regress.acquisition == "mean":
             return None
-        mixtures = regress.mixtures(self.space)
-        return BelievingProcess(self.space, known, scores, regress.kernel, counts, mixtures)
+        return BelievingProcess(
+            self.space, known, scores, regress.kernel, counts, regress.mixtures(self.space), regress.acquisition
+        )
 
     def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor`."""
@@ -241,7 +242,7 @@ class MetricProcess:
             expected = process.predict_distances(rows)
             return Prediction(expected, expected)
         mean, deviation = process.predict_distances_with_deviation(rows)
-        return Prediction(mean, merit(self.acquisition, mean, deviation, scores))
+        return Prediction(mean, merit(self.acquisition, mean, deviation, float(scores.max())))
 
     def fitted(
         self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None
@@ -303,17 +304,6 @@ def _landmark_distances(space: MetricSpace) -> Scores:
         drawn = np.random.default_rng(0).permutation(len(known))[:N_LANDMARKS]
         vectors += [feature.of(int(i)) for i in np.sort(known[drawn])]
     return np.stack(vectors, axis=1).astype(np.float64)
-
-
-def merit(acquisition: Acquisition, mean: Scores, deviation: Scores, scores: Scores) -> Scores:
-    """Return the values to choose by, [n], in units of scores: the mean; the upper confidence bound, mean + 2
-    deviations (Srinivas et al. 2010); or the expected improvement over the best result (Mockus 1975).
-    """
-    if acquisition == "mean":
-        return mean
-    if acquisition == "ucb":
-        return mean + 2.0 * deviation
-    return expected_improvement(mean, deviation, float(scores.max()))
 
 
 def _smallest(rows: NDArray[np.float32], k: int) -> Indices:

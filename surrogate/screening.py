@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.surrogate.batches import BelievingProcess
 from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.gaussian_process import expected_improvement
 from aquasurf_ray.surrogate.metric_space import MetricSpace, PairwiseDistances
 from aquasurf_ray.surrogate.one_thread import one_thread
 from aquasurf_ray.surrogate.policy import Scores, normal_ranks
-from aquasurf_ray.surrogate.predictors import merit
 
 Floats = NDArray[np.float32]
 
@@ -88,7 +88,7 @@ def _chosen(rows: Floats, targets: Scores, n: int) -> NDArray[np.int64]:
     left = np.arange(len(rows)) >= n_trained
     chosen: list[int] = []
     while len(chosen) < n:
-        merits = merit("ei", process.mean, process.deviation, np.array([process.best]))
+        merits = expected_improvement(process.mean, process.deviation, process.best)
         at_once = min(n - len(chosen), max(1, n // _ROUNDS))
         best = np.argsort(np.where(left, -merits, np.inf), kind="stable")[:at_once]
         chosen += (best - n_trained).tolist()

@@ -83,11 +83,8 @@ class SurrogateSettings:
 AQUASURF = SurrogateSettings()
 """The configuration of the AQuaSurF authors."""
 
-METRIC = SurrogateSettings(
-    regressor="gp", space="metric", acquisition="ei", targets="ranks", pending="believer", balance="learned"
-)
-"""A Gaussian process on the distances of the features themselves, on ranks, by expected improvement, which learns how
-much outputs and spectra count."""
+METRIC = SurrogateSettings(regressor="gp", space="metric", acquisition="ucb", targets="ranks", pending="believer")
+"""A Gaussian process on the distances of the features themselves, on ranks, by the upper confidence bound."""
 
 SURROGATES = {"aquasurf": AQUASURF, "metric": METRIC}
 """The surrogates by the names that a run's configuration uses."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aquasurf_ray.analysis import Benchmark, draw_candidates, load_benchmark, make_policy, simulate
-from aquasurf_ray.analysis.replay.experiments import EQUAL_SHARES
+from aquasurf_ray.analysis.replay.experiments import DEFAULT
 from aquasurf_ray.baselines import REFERENCE
 
 SEEDS_NEEDED = 3  # one chooses, one confirms, one judges
@@ -39,7 +39,7 @@ def winners(benchmark: Benchmark, run: int, evaluations: int, top: int) -> tuple
     """Return the selected and the confirmed winner of one search."""
     first, second, third = ((run + offset) % 3 for offset in range(3))
     candidates = draw_candidates(benchmark, len(benchmark) // 2, run)
-    policy = make_policy(EQUAL_SHARES, benchmark, run)
+    policy = make_policy(DEFAULT, benchmark, run)
     trace = simulate(policy, benchmark, evaluations, seed=first, candidates=candidates)
     trained = np.union1d(trace.order, benchmark.baselines)
     seen = np.nan_to_num(benchmark.seed_scores[trained, first], nan=-np.inf)

@@ -34,6 +34,8 @@ def plain_choices(space, process, known, targets, pending, turn, n):
         deviation = np.sqrt(scale * (1 - np.einsum("in,ij,jn->n", similar[taken], inverse, similar[taken])))
         above = mean - max(targets.max(), *mean[taken[len(known) :]], -np.inf)
         merits = above * norm.cdf(above / deviation) + deviation * norm.pdf(above / deviation)
+        if process._acquisition == "ucb":
+            merits = mean + 2 * deviation
         merits[taken] = -np.inf
         best = np.flatnonzero(merits == merits.max())
         chosen.append(int(best[np.argmin(turn[best])]))
@@ -43,13 +45,14 @@ def plain_choices(space, process, known, targets, pending, turn, n):
 
 @pytest.mark.parametrize("n_results", [3, 100, 300])
 @pytest.mark.parametrize("n_pending", [0, 40])
+@pytest.mark.parametrize("acquisition", ["ei", "ucb"])
 @pytest.mark.slow
-def test_the_choices_are_those_of_the_plain_way(space, n_results, n_pending):
+def test_the_choices_are_those_of_the_plain_way(space, n_results, n_pending, acquisition):
     rng = np.random.default_rng(n_results + n_pending)
     drawn = rng.permutation(N)
     known, pending = np.sort(drawn[:n_results]), np.sort(drawn[n_results : n_results + n_pending])
     targets, turn = norm.ppf((rng.permutation(n_results) + 0.5) / n_results), rng.permutation(N)
-    process = BelievingProcess(space, known, targets)
+    process = BelievingProcess(space, known, targets, acquisition=acquisition)
     expected = plain_choices(space, process, known, targets, pending.tolist(), turn, 24)
     process.believe(pending)
     open_ = np.ones(N, dtype=bool)

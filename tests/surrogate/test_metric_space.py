@@ -183,7 +183,7 @@ def test_the_typical_gap_is_the_median_nearest_distance() -> None:
 @pytest.mark.parametrize("acquisition", ["ei", "ucb"])
 def test_expected_improvement_and_confidence_bound_by_drawing(acquisition: str) -> None:
     mean, deviation = np.array([0.5, 0.9, 0.9, 1.2]), np.array([0.3, 0.1, 0.0, 0.0])
-    found = merit(acquisition, mean, deviation, np.array([0.2, 1.0]))  # type: ignore[arg-type]
+    found = merit(acquisition, mean, deviation, 1.0)  # type: ignore[arg-type]
     draws = mean + deviation * np.random.default_rng(0).normal(size=(400_000, 4))
     expected = np.maximum(draws - 1.0, 0).mean(axis=0) if acquisition == "ei" else np.quantile(draws, norm.cdf(2), 0)
     np.testing.assert_allclose(found, expected, atol=0.005)

@@ -8,9 +8,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from aquasurf_ray.surrogate.batches import BelievingProcess
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.gaussian_process import GaussianProcess
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, merit
 from aquasurf_ray.surrogate.policy import normal_ranks
-from aquasurf_ray.surrogate.predictors import merit
 from aquasurf_ray.surrogate.screening import OutputDistances, screened
 
 X = np.linspace(-3, 3, 1000)
@@ -36,7 +35,7 @@ def test_the_first_choice_is_that_of_expected_improvement() -> None:
     among = np.linalg.norm(trained[:, None] - trained[None], axis=2)
     process = GaussianProcess("exponential").fit_distances(among, targets)
     mean, deviation = process.predict_distances_with_deviation(np.linalg.norm(trained[:, None] - new[None], axis=2))
-    expected = int(np.argmax(merit("ei", mean, deviation, targets)))
+    expected = int(np.argmax(merit("ei", mean, deviation, float(targets.max()))))
     assert screened(trained, scores, new, 2)[0] == expected == 2
 
 

@@ -32,9 +32,9 @@ def told(policy: PredictorPolicy, n: int = 20) -> PredictorPolicy:
     return policy
 
 
-def test_metric_is_a_process_on_ranks_by_expected_improvement_that_believes_itself() -> None:
+def test_metric_is_a_process_on_ranks_by_the_upper_confidence_bound_that_believes_itself() -> None:
     space = MetricSpace(distances(), (0.5, 0.5))
-    predictor = MetricPredictor(space, MetricProcess("ei", balances=(0.25, 0.5, 0.75)))
+    predictor = MetricPredictor(space, MetricProcess("ucb"))
     by_hand = told(PredictorPolicy(predictor, 3, diverged="worst", targets="ranks", pending="believer"))
     policy = told(policy_of(METRIC, 3, features=distances))
     assert policy.suggest_batch(N) == by_hand.suggest_batch(N)

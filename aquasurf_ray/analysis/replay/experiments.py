@@ -20,8 +20,8 @@ LAYOUTS = ":layouts=5"
 ON_MAP = f"knr/both/umap{LAYOUTS}"
 METRIC = "knr/both/metric"
 RANKED = "gp/both/metric:targets=ranks"
-EQUAL_SHARES = f"{RANKED}:acquisition=ei"  # the default without its learned share of outputs
-DEFAULT = f"{EQUAL_SHARES}:balance=learned"  # the surrogate "metric" where one training runs at a time
+EXPECTED_IMPROVEMENT = f"{RANKED}:acquisition=ei"
+DEFAULT = f"{RANKED}:acquisition=ucb"  # the surrogate "metric" where one training runs at a time
 RIVALS = ("random", "evolution", "tpe")
 ALL_REGRESSORS = ("knr", "rfr", "svr", "gp")
 ALL_FEATURES = ("spectrum", "outputs", "both")
@@ -61,7 +61,7 @@ def _of(question: str, policies: Iterable[str]) -> Experiment:
 def _transfer(source: str) -> list[str]:
     """Return policies with all results of a source, with those of a search on it, and with misleading ones."""
     settings = ("", ":search=100", ":scores=negated", ":scores=shuffled")
-    return [EQUAL_SHARES, *(f"{TRANSFER}{source}{setting}" for setting in settings), "random"]
+    return [DEFAULT, *(f"{TRANSFER}{source}{setting}" for setting in settings), "random"]
 
 
 def _on_map(*settings: str, features: str = "both") -> list[str]:
@@ -77,8 +77,8 @@ EXPERIMENTS: dict[str, Experiment] = {
             "random",
             METRIC,
             RANKED,
-            EQUAL_SHARES,
-            f"{RANKED}:acquisition=ucb",
+            EXPECTED_IMPROVEMENT,
+            DEFAULT,
             "knr+gp+svr/both/metric:targets=ranks",
         ],
     ),
@@ -137,10 +137,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "next-spectra": _of(
         "Which candidates get the next spectra, and how many at once?",
         [
-            EQUAL_SHARES,
-            EQUAL_SHARES.replace("both", "outputs"),
-            *(f"{EQUAL_SHARES}:spectra={n}" for n in (150, 300)),
-            *(f"{EQUAL_SHARES}:spectra={n}:on_demand={m}" for n, m in ((150, 1), (300, 1), (300, 3), (300, 30))),
+            DEFAULT,
+            DEFAULT.replace("both", "outputs"),
+            *(f"{DEFAULT}:spectra={n}" for n in (150, 300)),
+            *(f"{DEFAULT}:spectra={n}:on_demand={m}" for n, m in ((150, 1), (300, 1), (300, 3), (300, 30))),
         ],
     ),
     "acquisition": _of(
@@ -181,9 +181,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "pending": Experiment(
         "Which scores are assumed for pending evaluations, without a map?",
         (
-            Variant(EQUAL_SHARES),
+            Variant(DEFAULT),
             *(
-                Variant(f"{EQUAL_SHARES}:pending={pending}", workers)
+                Variant(f"{DEFAULT}:pending={pending}", workers)
                 for workers in (4, 16)
                 for pending in ("believer", "liar", "ignore")
             ),
@@ -194,23 +194,23 @@ EXPERIMENTS: dict[str, Experiment] = {
     "choices": _of(
         "Does changing one of the default's choices help on networks that differ?",
         [
-            EQUAL_SHARES,
+            DEFAULT,
             RANKED,
-            f"{RANKED}:acquisition=ucb",
-            "gp/both/metric:acquisition=ei",
-            f"{EQUAL_SHARES}:diverged=ignore",
-            *(f"{EQUAL_SHARES}:balance={share}" for share in (0.25, 0.75)),
-            f"{EQUAL_SHARES}:weighting=uniform",
-            f"{EQUAL_SHARES}:fisher=empirical",
-            *(EQUAL_SHARES.replace("both", features) for features in ("outputs", "spectrum")),
+            EXPECTED_IMPROVEMENT,
+            "gp/both/metric:acquisition=ucb",
+            f"{DEFAULT}:diverged=ignore",
+            *(f"{DEFAULT}:balance={share}" for share in (0.25, 0.75)),
+            f"{DEFAULT}:weighting=uniform",
+            f"{DEFAULT}:fisher=empirical",
+            *(DEFAULT.replace("both", features) for features in ("outputs", "spectrum")),
             METRIC,
             "knr+gp+svr/both/metric:targets=ranks",
             ON_MAP,
         ],
     ),
     "shares": _of(
-        "Does a share of outputs that is learned from the results help on networks that differ?",
-        [EQUAL_SHARES, DEFAULT],
+        "Which acquisition function, and does a learned share of outputs help, on networks that differ?",
+        [f"{each}{share}" for each in (EXPECTED_IMPROVEMENT, DEFAULT) for share in ("", ":balance=learned")],
     ),
     "from-others": _of("Do results of all other tasks help a search?", _transfer(OTHERS)),
     "from-digits": _of(

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from aquasurf_ray.surrogate.gaussian_process import merit
 from aquasurf_ray.surrogate.metric_space import MetricSpace, PairwiseDistances
 from aquasurf_ray.surrogate.policy import PredictorPolicy
-from aquasurf_ray.surrogate.predictors import MetricProcess, MetricRegressor, Prediction, merit
+from aquasurf_ray.surrogate.predictors import MetricProcess, MetricRegressor, Prediction
 from aquasurf_ray.surrogate.settings import METRIC_REGRESSORS, SurrogateSettings, predictor_of
 
 Indices = NDArray[np.int64]
@@ -51,7 +52,7 @@ class TransferredProcess:
         process, rows = self.process.fitted(space, known, scores - explained[known], counts)
         mean, deviation = process.predict_distances_with_deviation(rows)
         expected: Scores = mean + explained
-        return Prediction(expected, merit(self.process.acquisition, expected, deviation, scores))
+        return Prediction(expected, merit(self.process.acquisition, expected, deviation, float(scores.max())))
 
 
 def transferred_policy(

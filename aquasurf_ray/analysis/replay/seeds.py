@@ -18,7 +18,6 @@ from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.simulation import draw_candidates
 from aquasurf_ray.analysis.replay.surrogate_policies import (
-    METRIC_EQUAL_SHARES,
     fitting,
     surrogate_features,
     surrogate_policy,
@@ -27,6 +26,7 @@ from aquasurf_ray.seed_means import mean_of
 from aquasurf_ray.surrogate.metric_space import MetricSpace
 from aquasurf_ray.surrogate.policy import normal_ranks
 from aquasurf_ray.surrogate.predictors import MetricProcess
+from aquasurf_ray.surrogate.settings import METRIC
 
 N_SEEDS = 3
 MOST = 2  # trainings of one function in a search; the third is the judge's
@@ -59,7 +59,7 @@ class SeedSearch:
     def __init__(self, benchmark: Benchmark, run: int) -> None:
         if benchmark.n_seeds != N_SEEDS:
             raise AnalysisError(f"benchmark '{benchmark.name}' has {benchmark.n_seeds} seeds; {N_SEEDS} are needed")
-        settings = fitting(METRIC_EQUAL_SHARES, benchmark)
+        settings = fitting(METRIC, benchmark)
         self._benchmark = benchmark
         drawn = draw_candidates(benchmark, len(benchmark.candidates) // 2, run)
         self._allowed = np.isin(np.arange(len(benchmark)), np.union1d(drawn, benchmark.baselines))

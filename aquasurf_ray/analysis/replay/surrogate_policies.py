@@ -24,14 +24,12 @@ from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.metric_space import FeatureDistances
 from aquasurf_ray.surrogate.policy import PredictorPolicy
 from aquasurf_ray.surrogate.predictors import Predictor
-from aquasurf_ray.surrogate.settings import METRIC, SurrogateSettings, predictor_of
+from aquasurf_ray.surrogate.settings import SurrogateSettings, predictor_of
 from aquasurf_ray.surrogate.umap_layout import Combination
 
 Mask = NDArray[np.bool_]
 Distances = Sequence[FeatureDistances | PartlyKnown]
 
-METRIC_EQUAL_SHARES = replace(METRIC, balance="equal")
-"""The default without its learned share of outputs: most studies of docs/evidence.md are of it."""
 DRAWS = 5  # different subsets of functions with a known spectrum; a search takes number seed % DRAWS
 
 

@@ -30,7 +30,6 @@ from aquasurf_ray.analysis.replay.prior_task import Source
 from aquasurf_ray.analysis.replay.simulation import simulate
 from aquasurf_ray.analysis.replay.surrogate_policies import (
     DRAWS,
-    METRIC_EQUAL_SHARES,
     ReplaySettings,
     fitting,
     settings_in,
@@ -39,6 +38,7 @@ from aquasurf_ray.analysis.replay.surrogate_policies import (
 )
 from aquasurf_ray.surrogate.embedding import Features
 from aquasurf_ray.surrogate.policy import Policy
+from aquasurf_ray.surrogate.settings import METRIC
 
 TRANSFER = "transfer:"
 OTHERS = "others"
@@ -80,7 +80,7 @@ class TransferSettings:
 
     def surrogate(self, benchmark: Benchmark, preferred: str = "") -> ReplaySettings:
         """Return the settings of the surrogate on a benchmark, with spectra of the preferred kind where it has them."""
-        settings = replace(fitting(METRIC_EQUAL_SHARES, benchmark), features=self.features)
+        settings = replace(fitting(METRIC, benchmark), features=self.features)
         fisher = self.fisher or (preferred if preferred in benchmark.spectra else settings.fisher)
         return replace(settings, fisher=fisher)
 

@@ -111,7 +111,7 @@ class RunIdentity(BaseModel):
         DEFAULT_SURROGATE,
         Panel.SURROGATE,
         "Surrogate model: aquasurf is a regressor on a UMAP embedding of the candidates, as in the paper; metric is a "
-        "Gaussian process on the distances between features, with expected improvement.",
+        "Gaussian process on the distances between features, with the upper confidence bound.",
         earlier=EARLIER_SURROGATE,
     )
     regressor: str = setting(

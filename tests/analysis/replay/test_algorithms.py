@@ -45,7 +45,7 @@ def test_a_name_says_the_settings() -> None:
     assert parse_settings("knr/both/umap") == ReplaySettings()
     seeds = parse_settings("knr/both/umap:k=3:weighting=inverse:combine=union:n_neighbors_outputs=15")
     assert seeds == ReplaySettings(**vars(AQUASURF))
-    default = "gp/both/metric:targets=ranks:acquisition=ei:balance=learned:pending=believer"
+    default = "gp/both/metric:targets=ranks:acquisition=ucb:pending=believer"
     assert parse_settings(default) == ReplaySettings(**vars(METRIC))
     found = parse_settings("rfr/spectrum/umap:weighting=size:n_neighbors_spectrum=9:min_dist=0.2")
     wanted = ReplaySettings("rfr", "spectrum", "umap", weighting="size", n_neighbors_spectrum=9, min_dist=0.2)
@@ -167,7 +167,7 @@ def test_without_a_word_spectra_are_of_the_kind_that_the_benchmark_has(synthetic
     empirical = replace(synthetic_benchmark, spectra={"empirical": synthetic_benchmark.spectra["empirical"]})
     for name, said in (
         ("knr/both/metric", "knr/both/metric:fisher=empirical"),
-        ("metric", "gp/both/metric:acquisition=ei:targets=ranks:balance=learned:pending=believer:fisher=empirical"),
+        ("metric", "gp/both/metric:acquisition=ucb:targets=ranks:pending=believer:fisher=empirical"),
     ):
         searched = (
             simulate(make_policy(n, b, 1), b, 12, seed=1) for n, b in ((name, empirical), (said, synthetic_benchmark))

@@ -13,7 +13,7 @@ from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark, write_bench
 from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
 from aquasurf_ray.analysis.replay import transfer
 from aquasurf_ray.analysis.replay.algorithms import check_policy, make_policy
-from aquasurf_ray.analysis.replay.experiments import EQUAL_SHARES
+from aquasurf_ray.analysis.replay.experiments import DEFAULT
 from aquasurf_ray.analysis.replay.prior_process import TransferredProcess
 from aquasurf_ray.analysis.replay.simulation import simulate
 from aquasurf_ray.surrogate.policy import normal_ranks
@@ -57,7 +57,7 @@ def test_a_searched_source_has_what_the_search_trained(synthetic_benchmark: Benc
     trained = transfer._trained(other, transfer.TransferSettings("other", 12), "sampled", 3)
     assert set(trained) > set(other.baselines.tolist())
     assert len(trained) == 12 + len(other.baselines)
-    trace = simulate(make_policy(EQUAL_SHARES, other, 3), other, 12, seed=3)
+    trace = simulate(make_policy(DEFAULT, other, 3), other, 12, seed=3)
     assert set(trained) == {*trace.order.tolist(), *other.baselines.tolist()}
     assert len(set(prior_of(f"transfer:{source}:search=12", synthetic_benchmark, 3)[:50])) <= 50
 
@@ -65,7 +65,7 @@ def test_a_searched_source_has_what_the_search_trained(synthetic_benchmark: Benc
 def test_a_good_source_is_followed_and_a_bad_one_is_not(synthetic_benchmark: Benchmark, source: Path) -> None:
     """The truth told makes the search find the best sooner; its opposite leaves it as it was."""
     found = {}
-    for name in (EQUAL_SHARES, f"transfer:{source}", f"transfer:{source}:scores=negated"):
+    for name in (DEFAULT, f"transfer:{source}", f"transfer:{source}:scores=negated"):
         traces = [
             simulate(make_policy(name, synthetic_benchmark, seed), synthetic_benchmark, 12, seed=seed)
             for seed in range(3)

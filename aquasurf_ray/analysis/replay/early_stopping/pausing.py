@@ -17,8 +17,9 @@ from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.early_stopping.curve_models import FreezeThaw, PowerLaws
 from aquasurf_ray.analysis.replay.simulation import draw_candidates
-from aquasurf_ray.analysis.replay.surrogate_policies import METRIC_EQUAL_SHARES, fitting, surrogate_policy
+from aquasurf_ray.analysis.replay.surrogate_policies import fitting, surrogate_policy
 from aquasurf_ray.surrogate.learning_curves import PASSING, checked_epochs, score_to_continue
+from aquasurf_ray.surrogate.settings import METRIC
 
 ENOUGH = 5  # scores after an epoch, below which a quantile of them says too little
 
@@ -62,7 +63,7 @@ class PausingSearch:
         self._rule = rule
         self.candidates = draw_candidates(benchmark, len(benchmark.candidates) // 2, run)
         self._allowed = np.isin(np.arange(len(benchmark)), self.candidates)
-        self._policy = surrogate_policy(fitting(METRIC_EQUAL_SHARES, benchmark), benchmark, run)
+        self._policy = surrogate_policy(fitting(METRIC, benchmark), benchmark, run)
         self.n_epochs = self.curves.shape[1]
         self.looks = checked_epochs(self.n_epochs)
         self.spent = 0
