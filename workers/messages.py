@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from aquasurf_ray.cpu_threads import WORKER_THREADS
 from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.workers.engine.stopping import StopRule
 
@@ -42,7 +43,7 @@ class WorkerSettings:
     modules: tuple[str, ...] = ()
     storage: str | None = None
     gpu: bool = False
-    threads: int = 1
+    threads: int = WORKER_THREADS
     fisher: Literal["sampled", "empirical"] = "sampled"
     spectrum_seed: int = 0
     checkpoint_interval: float = 30.0

@@ -26,6 +26,7 @@ from ray.tune.search.repeater import TRIAL_INDEX
 from torch import nn
 
 from aquasurf_ray.activations import Activation, ActivationError
+from aquasurf_ray.cpu_threads import CPUS_PER_WORKER, threads_of
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
@@ -61,7 +62,7 @@ def train_activation(config: Mapping[str, Any]) -> None:
         what = f"unknown key '{unknown[0]}'" if unknown else f"'{missing[0]}' is missing"
         raise BadUse(f"config of train_activation: {what}; the keys are {', '.join((*OWN_KEYS, *RECIPE_FIELDS))}")
     task = _task(config)
-    torch.set_num_threads(_threads())
+    torch.set_num_threads(threads_of(_cpus()))
     seed, activation = (
         int(config.get("seed", 0)) + int(config.get(TRIAL_INDEX, 0)),
         _activation(task, config["activation"]),
@@ -137,6 +138,6 @@ def _activation(task: Task, name: str) -> Activation:
         return Activation(name)
 
 
-def _threads() -> int:
-    resources = tune.get_context().get_trial_resources()
-    return max(1, int(resources.required_resources.get("CPU", 1)))
+def _cpus() -> float:
+    resources = tune.get_context().get_trial_resources().required_resources
+    return float(resources.get("CPU", CPUS_PER_WORKER))

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nan
 
 from aquasurf_ray.activations.identity import apply
 from aquasurf_ray.activations.registry import Operator
+from aquasurf_ray.cpu_threads import torch_threads
 
 # Rows of 1,024 points: 256 KB of float64, which fits a core's cache, and 32,768 numbers, the most that PyTorch gives to
 # one thread whatever their number. Split among threads, an operation could round differently at the seams.
@@ -29,13 +29,8 @@ _one_at_a_time = threading.RLock()
 def single_threaded_operations() -> Iterator[None]:
     """Prevent PyTorch from splitting an operation: it could round differently at the seams, and where trainings keep
     the cores busy, each part waits for the slowest one."""
-    with _one_at_a_time:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    with _one_at_a_time, torch_threads(1):
+        yield
 
 
 def apply_to_block(entry: Operator, arguments: Sequence[Tensor], undefined: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.report.charts.chart import Chart
 from aquasurf_ray.analysis.report.pictures.explained import explained
 from aquasurf_ray.analysis.studies.explanation import Explanation, explain, in_words
 from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.cpu_threads import WORKER_THREADS, torch_threads
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.tasks import Task, TaskError, load_task
@@ -38,7 +39,8 @@ class Explained:
 
 
 def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: EpochCallback | None = None) -> Explained:
-    """Train the function and ReLU on the task, and explain how the network uses the function.
+    """Train the function and ReLU on the task, and explain how the network uses the function. On a CPU, PyTorch has the
+    threads of a worker meanwhile.
 
     Args:
         function: an expression, or one for each role of the task's network.
@@ -54,8 +56,9 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
     try:
         loaded = load_task(task, import_from=Path.cwd())
         name = function_row(function, loaded.roles).name
-        found = _inspected(loaded, name, seed, on_epoch)
-        relu = found if name == REFERENCE else _reference(loaded, seed, on_epoch)
+        with torch_threads(WORKER_THREADS):
+            found = _inspected(loaded, name, seed, on_epoch)
+            relu = found if name == REFERENCE else _reference(loaded, seed, on_epoch)
     except TaskError as error:
         raise BadUse(str(error)) from None
     role_of = {place: role for role, places in loaded.places.items() for place in places}

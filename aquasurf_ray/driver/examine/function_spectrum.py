@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aquasurf_ray.cpu_threads import WORKER_THREADS, torch_threads
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.examine.sentence import sentence
@@ -20,7 +21,7 @@ from aquasurf_ray.workers.spectrum import SkippedLayerWarning, SpectrumError, ta
 
 
 def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, Any]:
-    """Return the spectrum as JSON-ready values.
+    """Return the spectrum as JSON-ready values. On a CPU, PyTorch has the threads of a worker meanwhile.
 
     `layers` has a row per block: name, number of weights, and quantiles of the eigenvalues' natural logarithms; in a
     network with roles also `role`, that of the first activation which the layer reaches (`workers.role_layers`), "" for
@@ -41,7 +42,7 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
         raise BadUse(str(error)) from None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        with warnings.catch_warnings():
+        with torch_threads(WORKER_THREADS), warnings.catch_warnings():
             warnings.simplefilter("ignore", SkippedLayerWarning)  # `coverage` reports the same layers
             spectrum = task_spectrum(loaded, splits, name, seed=seed, device=device)
             role_of = role_of_weights(loaded, splits, device=device)

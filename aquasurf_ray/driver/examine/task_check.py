@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from aquasurf_ray.cpu_threads import WORKER_THREADS, torch_threads
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.check_steps import CheckSteps
 from aquasurf_ray.driver.examine.sentence import sentence
@@ -48,6 +49,8 @@ def check_task(
 ) -> list[CheckStep]:
     """Run the steps until one fails, and return them; all are `ok` if the task can be searched.
 
+    On a CPU, PyTorch has the threads of a worker meanwhile, so the times of the steps are those of a worker.
+
     Args:
         name: the name of a task, or `package.module:function`.
         download: download the task's data set first, unless it is there already.
@@ -75,7 +78,8 @@ def check_task(
         steps = {"download": _downloading(name)} | steps
     done: list[CheckStep] = []
     for step, work in steps.items():
-        with seeded(0, check.device):  # the network may draw random numbers; the process's generators stay as found
+        # The network may draw random numbers; the process's generators and threads stay as found.
+        with seeded(0, check.device), torch_threads(WORKER_THREADS):
             done.append(_tried(step, work))
         on_step(done[-1])
         if not done[-1].ok:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aquasurf_ray.cpu_threads import threads_of
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import data_folder
 from aquasurf_ray.tasks import Task
@@ -27,8 +28,7 @@ def worker_settings(
         modules=config.modules,
         storage=storage,
         gpu=gpu,
-        # A worker with half a core still needs one thread.
-        threads=max(1, int(config.cpus_per_worker)),
+        threads=threads_of(config.cpus_per_worker),
         fisher=config.fisher,
         spectrum_seed=config.training_seed,
         checkpoint_interval=config.checkpoint_interval,

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from aquasurf_ray.baselines import BaselineSet
+from aquasurf_ray.cpu_threads import CPUS_PER_WORKER
 from aquasurf_ray.driver.settings.defaults import (
     CONFIRM_SEEDS,
     RATE_SEEDS,
@@ -286,7 +287,7 @@ class TrainingConditions(RunName):
         otherwise="1",
         ge=1,
     )
-    cpus_per_worker: float = setting(1.0, Panel.WORKERS, "CPU cores per worker.", gt=0)
+    cpus_per_worker: float = setting(CPUS_PER_WORKER, Panel.WORKERS, "CPU cores per worker.", gt=0)
     address: str | None = setting(
         None,
         Panel.WORKERS,
