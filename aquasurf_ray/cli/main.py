@@ -169,7 +169,7 @@ def main(arguments: list[str]) -> int:
         code = exit_code(error)
         if code is None:
             raise
-        return _print_error(str(error), code)
+        return _print_error(str(error), code, hint="\n".join(getattr(error, "__notes__", ())))
 
 
 def _warn_of_passwords(arguments: list[str]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from textwrap import fill
+from traceback import print_exception
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -82,8 +85,9 @@ def check(
     from aquasurf_ray.driver.examine.task_check import check_task
     from aquasurf_ray.driver.user_modules import import_modules
 
-    import_modules(modules or ())
     search = {"candidates": candidates, "evaluations": evaluations, "workers": workers}
+    options = "".join(f" --modules {shlex.quote(module)}" for module in modules or ())
+    hint = f"where in your code: aquasurf task check {shlex.quote(task)}{options} --traceback"
 
     # Taken before `user_code` redirects it: steps are reported while the task's code runs.
     results = sys.stdout
@@ -93,7 +97,8 @@ def check(
             mark = "ok" if step.ok else "FAILED"
             print(f"{step.name:<10} {mark:<6} {step.seconds:6.1f} s  {step.says}", file=results, flush=True)
 
-    with user_code():
+    with _located(hint, traceback), user_code():
+        import_modules(modules or ())
         # What is not given must not be passed as None: the forecast has the defaults of the model.
         chosen = {name: value for name, value in search.items() if value is not None}
         steps = check_task(task, download=download, device=device, on_step=report, **chosen)
@@ -106,8 +111,23 @@ def check(
             print(steps[-1].traceback, end="", file=sys.stderr)
         # A traceback of the user's code is long, and mostly one line of it matters, so it is printed only on request.
         elif not as_json:
-            print(f"where in your code: aquasurf task check {shlex.quote(task)} --traceback", file=sys.stderr)
+            print(hint, file=sys.stderr)
         raise typer.Exit(1)
+
+
+@contextmanager
+def _located(hint: str, traceback: bool) -> Iterator[None]:
+    """Add the hint to an error that the user's own module or task function has raised, or print its traceback."""
+    from aquasurf_ray.driver.errors import BadUse
+
+    try:
+        yield
+    except BadUse as error:
+        if error.__cause__ is not None and traceback:
+            print_exception(error.__cause__)
+        elif error.__cause__ is not None:
+            error.add_note(hint)
+        raise
 
 
 def _descriptions() -> dict[str, str]:

@@ -7,6 +7,10 @@ class TaskError(ValueError):
     """A task is unknown or not well formed, or its data cannot be loaded."""
 
 
+class UnknownTask(TaskError):
+    """No task has this name; no code of the user's own has failed."""
+
+
 class ModelFails(TaskError):
     """An existing model fails on the inputs that it is tried on."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aquasurf_ray.tasks.data_sets import BUNDLED, DATA_SETS
-from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.errors import TaskError, UnknownTask
 
 if TYPE_CHECKING:
     from aquasurf_ray.tasks.task import Task
@@ -158,12 +158,14 @@ def check_name(name: str) -> None:
     """Check a task's name alone, without importing anything.
 
     Raises:
-        TaskError: no task has this name, and it is not an import path.
+        UnknownTask: no task has this name, and it is not an import path.
     """
     if name.startswith(TIMM):
         _timm_parts(name)
     elif ":" not in name and name not in task_names():
-        raise TaskError(f"unknown task '{name}'; {_hint(name)} A task of your own is given as package.module:function")
+        raise UnknownTask(
+            f"unknown task '{name}'; {_hint(name)} A task of your own is given as package.module:function"
+        )
 
 
 def load_task(name: str, *, import_from: Path | None = None) -> Task:
@@ -174,7 +176,8 @@ def load_task(name: str, *, import_from: Path | None = None) -> Task:
         import_from: a folder in which the module is looked up first, normally the working folder.
 
     Raises:
-        TaskError: nothing has that name, or the function does not return a `Task`.
+        UnknownTask: nothing has that name.
+        TaskError: the module or the function raises, or it does not return a `Task`.
     """
     check_name(name)
     from aquasurf_ray.tasks.task import Task
@@ -206,7 +209,7 @@ def _maker(name: str, import_from: Path | None) -> Callable[[], object]:
 def _timm_parts(name: str) -> tuple[str, str]:
     network, _, data_set = name.removeprefix(TIMM).rpartition("/")
     if not network or data_set not in DATA_SETS:
-        raise TaskError(
+        raise UnknownTask(
             f"'{name}' must be timm:NETWORK/DATASET, with one of the data sets {', '.join(sorted(DATA_SETS))}"
         )
     return network, data_set
@@ -241,17 +244,17 @@ def _plugged_in(entry: EntryPoint) -> Callable[[], object]:
 def _import(path: str, import_from: Path | None) -> Callable[..., object]:
     module_name, _, attribute = path.partition(":")
     if not attribute or not all(module_name.split(".")):
-        raise TaskError(f"task '{path}' must be a name, or package.module:function for your own")
+        raise UnknownTask(f"task '{path}' must be a name, or package.module:function for your own")
     # First in the path, so that a user's own module wins over an installed one of its name.
     if import_from is not None and str(import_from) not in sys.path:
         sys.path.insert(0, str(import_from))
     try:
-        maker = getattr(importlib.import_module(module_name), attribute)
-    except AttributeError as error:
-        raise TaskError(f"module '{module_name}' has no '{attribute}'") from error
+        module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # importing the user's module runs the user's code
         raise TaskError(f"module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
-    return _callable(maker, path)
+    if not hasattr(module, attribute):
+        raise UnknownTask(f"module '{module_name}' has no '{attribute}'")
+    return _callable(getattr(module, attribute), path)
 
 
 def _callable(maker: object, path: str) -> Callable[..., object]:

@@ -382,6 +382,43 @@ def test_the_traceback_shows_the_line_of_the_users_code(mine, capsys):
     assert f'mytasks.py", line {line}, in raising' in err
 
 
+def test_the_traceback_shows_where_a_module_or_a_task_function_raises(mine, capsys):
+    Path("broken_module.py").write_text("value = 1\nvalue.missing\n")
+    Path("broken_task.py").write_text("def make():\n    return {}['learning_rate']\n")
+    modules = ["check", "mytasks:good", "--modules", "broken_module"]
+    for arguments, place in {
+        ("check", "broken_module:task"): 'broken_module.py", line 2',
+        ("check", "broken_task:make"): 'broken_task.py", line 2, in make',
+        ("check", "mytasks:is_a_network"): 'mytasks.py", line ',  # our own error, but raised by the user's call
+        tuple(modules): 'broken_module.py", line 2',
+    }.items():
+        code, out, err = run(capsys, *arguments)
+        *_, error, hint = err.splitlines()
+        assert (code, out) == (2, "")
+        assert error.startswith("aquasurf: ")
+        assert hint == f"where in your code: aquasurf task {' '.join(arguments)} --traceback"
+        assert "Traceback" not in err
+        code, _, traced = run(capsys, *arguments, "--traceback")
+        assert code == 2
+        assert place in traced
+        assert traced.splitlines()[-1] == error
+
+
+def test_a_module_that_raises_an_attribute_error_is_not_said_to_lack_the_task(mine, capsys):
+    Path("broken_module.py").write_text("value = 1\nvalue.missing\n")
+    _, _, err = run(capsys, "check", "broken_module:task")
+    assert "module 'broken_module' cannot be imported: AttributeError: 'int' object has no attribute 'missing'" in err
+
+
+@pytest.mark.parametrize("name", ["digitz", "mytasks:absent", ":make"])
+def test_a_task_that_is_not_there_has_no_place_in_the_users_code(mine, capsys, name):
+    for arguments in (["check", name], ["check", name, "--traceback"]):
+        code, _, err = run(capsys, *arguments)
+        assert code == 2
+        assert "where in your code" not in err
+        assert "Traceback" not in err
+
+
 def test_layers_that_no_gradient_reaches_are_named(mine, capsys):
     code, out, _ = run(capsys, "check", "mytasks:half_dead")
     assert code == 0

@@ -265,7 +265,7 @@ def _known_task(task: str) -> tuple[str, TaskMetric]:
     try:
         loaded = load_task(task, import_from=Path.cwd())
     except TaskError as error:
-        raise BadUse(str(error)) from None
+        raise BadUse(str(error)) from error
     metric = loaded.objective.metric
     return loaded.name, TaskMetric(metric.name, metric.higher_is_better, metric.low, metric.high)
 

@@ -60,7 +60,7 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
             found = _inspected(loaded, name, seed, on_epoch)
             relu = found if name == REFERENCE else _reference(loaded, seed, on_epoch)
     except TaskError as error:
-        raise BadUse(str(error)) from None
+        raise BadUse(str(error)) from error
     role_of = {place: role for role, places in loaded.places.items() for place in places}
     explanation = explain(found, relu, role_of)
     words = in_words(explanation)
@@ -92,4 +92,4 @@ def _inspected(task: Task, name: str, seed: int, on_epoch: EpochCallback | None)
     except Exception as error:  # the user's operators may raise anything
         if not is_function_fault(error) and not isinstance(error, FunctionFault):
             raise
-        raise RunFailed(f"{name} cannot be trained on task '{task.name}': {reason_of(error)}") from None
+        raise RunFailed(f"{name} cannot be trained on task '{task.name}': {reason_of(error)}") from error

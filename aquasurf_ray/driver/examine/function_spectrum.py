@@ -39,7 +39,7 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
         name = function_row(function, loaded.roles).name
         splits = loaded.splits()
     except TaskError as error:
-        raise BadUse(str(error)) from None
+        raise BadUse(str(error)) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with torch_threads(WORKER_THREADS), warnings.catch_warnings():
@@ -47,7 +47,7 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
             spectrum = task_spectrum(loaded, splits, name, seed=seed, device=device)
             role_of = role_of_weights(loaded, splits, device=device)
     except (SpectrumError, TaskError) as error:
-        raise RunFailed(str(error)) from None
+        raise RunFailed(str(error)) from error
     except Exception as error:  # the task's network, data and loss are the user's own code
         raise RunFailed(f"the spectrum of task '{loaded.name}' fails: {sentence(error)}") from error
     coverage = spectrum.coverage

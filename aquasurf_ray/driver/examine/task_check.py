@@ -20,6 +20,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.check_steps import CheckSteps
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.tasks import TaskError, load_task
+from aquasurf_ray.tasks.errors import UnknownTask
 from aquasurf_ray.tasks.seeding import seeded
 
 
@@ -59,12 +60,15 @@ def check_task(
         on_step: called after each step.
 
     Raises:
-        BadUse: there is no such task or device, or `download` is requested for a task that brings its own data.
+        BadUse: there is no such task or device, or its module or function raises, which the error has as its cause, or
+            `download` is requested for a task that brings its own data.
     """
     try:
         task = load_task(name, import_from=Path.cwd())
-    except TaskError as error:
+    except UnknownTask as error:
         raise BadUse(sentence(error)) from None
+    except TaskError as error:  # from the user's own module or function, which the cause shows
+        raise BadUse(sentence(error)) from error
     check = CheckSteps(task, _device(device))
     steps = {
         "network": check.network,

@@ -37,7 +37,7 @@ def task_summary(name: str) -> dict[str, Any]:
         network = _network(task)
         refuse_baselines(task)
     except TaskError as error:
-        raise BadUse(sentence(error)) from None
+        raise BadUse(sentence(error)) from error
     data, digest = _data_and_digest(task)
     # The activations that a network's own code calls are found on the data.
     reference = (with_reference(task).reference or REFERENCE) if digest else task.reference

@@ -40,7 +40,7 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
             refuse_baselines(loaded)
             loaded = with_reference(loaded)
     except TaskError as error:
-        raise BadUse(str(error)) from None
+        raise BadUse(str(error)) from error
     problem = Until.parse(config.until).problem_with(loaded.objective.metric) if config.until else None
     if problem:
         raise BadUse(f"until: {problem}, got '{config.until}'")
