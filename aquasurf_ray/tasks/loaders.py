@@ -108,6 +108,15 @@ def n_batches(loader: DataLoader[Any]) -> int:
         raise TaskError(f"a DataLoader must have a length, which schedules need: {error}") from error
 
 
+def mean_batch(loader: DataLoader[Any]) -> float:
+    """Return how many of `n_examples` a batch of the loader has, on average if its sampler makes batches of several
+    sizes; 1 without automatic batches, where each item counts as an example."""
+    if loader.batch_size is not None:
+        return loader.batch_size
+    batches = given_batches(loader)
+    return sum(map(len, batches)) / max(1, len(batches))
+
+
 def given_batches(loader: DataLoader[Any], seed: int = 0) -> list[list[Any]]:
     """Return the indices of one pass over the loader, a list a batch. One seed, one pass.
 

@@ -34,7 +34,7 @@ from aquasurf_ray.tasks.identity import data_identity, network_identity
 from aquasurf_ray.tasks.inputs import Inputs
 from aquasurf_ray.tasks.loaders import Examples as Examples
 from aquasurf_ray.tasks.loaders import ExampleSet as ExampleSet
-from aquasurf_ray.tasks.loaders import drawn_batch
+from aquasurf_ray.tasks.loaders import drawn_batch, mean_batch
 from aquasurf_ray.tasks.objective import Objective, classification, name_of
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.roles import CountedActivations, roles_of, with_roles
@@ -50,7 +50,7 @@ FIRST_SETTINGS = frozenset(
 """The recipe's fields of version 0.1.0's first database."""
 
 CPU = torch.device("cpu")
-_CACHED = ("_network_identity", "_data_identity")
+_CACHED = ("_network_identity", "_data_identity", "_loader_batch")
 _loading = threading.RLock()  # a worker trains in one thread and answers calls in another
 
 
@@ -215,6 +215,12 @@ class Task:
         """True if the initial weights are scaled to fit the function, as the task or its network says."""
         return "auto" in (self.init, getattr(self.network, "init", None))
 
+    @property
+    def step_examples(self) -> float:
+        """The number of examples of a training step: the mean batch of the train split's own loader, or else the
+        recipe's batch size. Raises as `spec` does."""
+        return min(self._data_identity["train"], self._loader_batch or self.recipe.batch_size)
+
     def with_recipe(self, recipe: Recipe) -> Task:
         """Return this task with another recipe, and with the data that are loaded."""
         return self if recipe == self.recipe else self._changed(recipe=recipe)
@@ -307,7 +313,13 @@ class Task:
     def _data_identity(self) -> dict[str, Any]:
         splits = self.splits()
         with self._refusing("data", "be read"), seeded(0, CPU):
+            _ = self._loader_batch  # asked for later where the data are no longer loaded
             return data_identity(splits.named())
+
+    @cached_property
+    def _loader_batch(self) -> float | None:
+        train = self.splits().train
+        return mean_batch(train) if isinstance(train, DataLoader) else None
 
     def _load(self) -> Splits:
         with self._refusing("data", "be loaded"), seeded(0, CPU):

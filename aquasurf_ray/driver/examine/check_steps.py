@@ -182,13 +182,15 @@ class CheckSteps:
         size, splits = self._batch_size(), self._splits()
         cut = self._cut(size)
         feed = TrainingFeed(_shortened(self.task, cut, size), cut, self.device, seed=0)
-        seconds = step_seconds(feed, Activation(FUNCTIONS[1]))
+        seconds, n_in_step = step_seconds(feed, Activation(FUNCTIONS[1])), min(size, self.task.step_examples)
         sizes = {name: n_examples(split) for name, split in splits.named().items()}
         n = workers or (torch.cuda.device_count() if self.device.type == "cuda" else os.cpu_count()) or 1
-        cost_seconds = measurement_seconds(seconds / size * min(self._whole_batch_size(), sizes["train"]))
-        forecast = Forecast(self._spectrum_seconds, training_seconds(self.task, sizes, seconds, size), cost_seconds)
+        cost_seconds = measurement_seconds(seconds / n_in_step * self.task.step_examples)
+        forecast = Forecast(
+            self._spectrum_seconds, training_seconds(self.task, sizes, seconds, n_in_step), cost_seconds
+        )
         n_trainings, batch_size = evaluations + len(BASELINES), self.task.spectrum_batch_size
-        text = forecast.text(candidates, n_trainings, n, batch_size, n_costs=n_trainings)
+        text = forecast.text(candidates, n_trainings, n, n_costs=n_trainings, spectrum_batch_size=batch_size)
         return f"{text.removeprefix('forecast: ')}{START}"
 
     def _cut(self, size: int) -> Splits:
@@ -236,18 +238,15 @@ class CheckSteps:
 
     def _batch_size(self) -> int:
         """Return the batch size of the recipe or the loader; smaller on a CPU or with few data, and even, for mixup."""
-        examples, size = self._splits().train, self._whole_batch_size()
+        examples, size = self._splits().train, math.ceil(self.task.step_examples)
+        if isinstance(examples, DataLoader) and examples.batch_sampler is None:  # its items are batches themselves
+            size = self.task.recipe.batch_size
         most = min(size, LARGEST_CPU_BATCH) if self.device.type == "cpu" else size
         n = n_examples(examples)
         if n < STEPS_TRAINED:
             raise TaskError(f"the training split has {n} example; {STEPS_TRAINED} steps need as many")
         size = min(most, n // STEPS_TRAINED)
         return size - size % 2 if size > 2 else size
-
-    def _whole_batch_size(self) -> int:
-        examples = self._splits().train
-        loader_size = examples.batch_size if isinstance(examples, DataLoader) else None
-        return loader_size or self.task.recipe.batch_size
 
     def _first_batch(self) -> tuple[Inputs, Tensor]:
         """Return the first training batch that has a target which counts."""

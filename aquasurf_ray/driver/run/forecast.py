@@ -1,4 +1,4 @@
-"""The forecast of a search's duration, from one spectrum and one training, and what to change if it is days.
+"""The forecast of a search's duration, from one spectrum and one training, and what to change if it is long.
 
 A run forecasts from its own first spectrum and its first measured cost, which it needs anyway, so the forecast costs no
 work of its own; only the first spectrum comes before the first training. By then Ray and the workers have started. How
@@ -25,6 +25,8 @@ from aquasurf_ray.workers.messages import Drained, TrainingJob
 FORWARD_SHARE = 1 / 3
 """The time of a validation step as a part of a training step's, which has the backward pass too."""
 LONG_SECONDS = 86_400.0
+LONG_SPECTRUM_SECONDS = 60.0
+"""A spectrum that takes longer is worth a smaller batch also in a search that takes no day."""
 SMALLER_BATCH = 4
 LEAST_SPECTRUM_BATCH = 16
 START = "; the start of Ray and of the workers, each of which imports PyTorch, comes on top"
@@ -46,42 +48,69 @@ class Forecast:
         >>> Forecast(2.0, 60.0).seconds(100, 10, 4), Forecast(2.0, 60.0, 0.5).seconds(100, 10, 4, 8)
         (230.0, 231.0)
         """
-        prepared = (self.spectrum_seconds or 0.0) * n_spectra + (self.cost_seconds or 0.0) * n_costs
-        return prepared / n_workers + self.training_seconds * math.ceil(n_trainings / n_workers)
+        return sum(self._parts(n_spectra, n_trainings, n_workers, n_costs))
 
     def text(
-        self, n_spectra: int, n_trainings: int, n_workers: int, spectrum_batch_size: int, *, n_costs: int = 0
+        self,
+        n_spectra: int,
+        n_trainings: int,
+        n_workers: int,
+        *,
+        n_costs: int = 0,
+        spectrum_batch_size: int | None = None,
     ) -> str:
-        """Return the forecast as a sentence, with what to change where it is days."""
-        total = self.seconds(n_spectra, n_trainings, n_workers, n_costs)
+        """Return the forecast as a sentence, with what to change if the whole takes days or a spectrum takes minutes.
+
+        Args:
+            spectrum_batch_size: the task's; None if the task and the candidates cannot be changed any more, so that
+                there is nothing to advise.
+        """
+        seconds = self._parts(n_spectra, n_trainings, n_workers, n_costs)
         parts = [
             ("a spectrum takes", self.spectrum_seconds, f"{n_spectra:,} spectra"),
             ("a training takes", self.training_seconds, f"{n_trainings:,} trainings"),
             ("measuring a cost takes", self.cost_seconds, f"{n_costs:,} costs"),
         ]
-        known = [(takes, seconds, work) for takes, seconds, work in parts if seconds is not None]
-        each = ", ".join(f"{takes} about {_seconds(seconds)}" for takes, seconds, _ in known)
+        known = [(takes, of_one, work) for takes, of_one, work in parts if of_one is not None]
+        each = ", ".join(f"{takes} about {_seconds(of_one)}" for takes, of_one, _ in known)
         *first, last = (work for *_, work in known)
         work = f"{', '.join(first)} and {last}" if first else last
-        text = f"forecast: {each}; {work} with {counted(n_workers, 'worker')} take about {duration_text(total)}"
+        text = f"forecast: {each}; {work} with {counted(n_workers, 'worker')} take about {duration_text(sum(seconds))}"
+        advice = [] if spectrum_batch_size is None else self._advice(seconds, spectrum_batch_size)
+        return "; ".join([text, *advice])
+
+    def _parts(self, n_spectra: int, n_trainings: int, n_workers: int, n_costs: int) -> tuple[float, float, float]:
+        """Return how long spectra, trainings and costs take."""
         return (
-            text
-            if total < LONG_SECONDS
-            else f"{text}; {self._advice(n_spectra, total, n_workers, spectrum_batch_size)}"
+            (self.spectrum_seconds or 0.0) * n_spectra / n_workers,
+            self.training_seconds * math.ceil(n_trainings / n_workers),
+            (self.cost_seconds or 0.0) * n_costs / n_workers,
         )
 
-    def _advice(self, n_spectra: int, total: float, n_workers: int, spectrum_batch_size: int) -> str:
-        spectra = (self.spectrum_seconds or 0.0) * n_spectra / n_workers
+    def _advice(self, parts: tuple[float, float, float], spectrum_batch_size: int) -> list[str]:
+        """Return what shortens the largest part of a search of days, and what shortens spectra of minutes."""
+        spectra, trainings, costs = parts
+        most = max(parts) if sum(parts) >= LONG_SECONDS else None
         smaller = max(LEAST_SPECTRUM_BATCH, spectrum_batch_size // SMALLER_BATCH)
-        if spectra > total / 2 and smaller < spectrum_batch_size:
-            return (
-                f"most of it are spectra: Task(spectrum_batch_size={smaller}) instead of {spectrum_batch_size} makes "
-                "them faster, and --candidates fewer"
+        advice = []
+        if spectra and (spectra == most or (self.spectrum_seconds or 0.0) >= LONG_SPECTRUM_SECONDS):
+            remedy = (
+                f"Task(spectrum_batch_size={smaller}) instead of {spectrum_batch_size} makes them faster, and "
+                "--candidates fewer"
+                if smaller < spectrum_batch_size
+                else "fewer --candidates or more --workers shorten it"
             )
-        return "most of it are trainings: a recipe of fewer epochs, more --workers or fewer --evaluations shorten it"
+            advice.append(f"{duration_text(spectra)} of it are spectra: {remedy}")
+        if trainings == most:
+            remedy = "a recipe of fewer epochs, more --workers or fewer --evaluations shorten it"
+            advice.append(f"{duration_text(trainings)} of it are trainings: {remedy}")
+        if costs == most:
+            remedy = "fewer --candidates, more --workers or no --max-cost shorten it"
+            advice.append(f"{duration_text(costs)} of it are costs: {remedy}")
+        return advice
 
 
-def training_seconds(task: Task, sizes: dict[str, int], step_seconds: float, step_size: int) -> float:
+def training_seconds(task: Task, sizes: dict[str, int], step_seconds: float, step_size: float) -> float:
     """Return how long one training takes, from the time of a step of `step_size` examples.
 
     Args:
@@ -92,15 +121,16 @@ def training_seconds(task: Task, sizes: dict[str, int], step_seconds: float, ste
 
 
 class RunForecast:
-    """The forecast of one search, noted once, as soon as the times of a spectrum and of a training are known."""
+    """The forecast of one search, or of what is left of one that is resumed, noted once, as soon as the times of a
+    spectrum and of a training are known."""
 
     def __init__(self, context: RunContext, task: Task, budget: Budget, *, spectra: bool) -> None:
         self._context, self._task, self._budget, self._spectra = context, task, budget, spectra
         self._spectrum_seconds: float | None = None
         self._training_seconds: float | None = None
         self._measures_costs = False
-        is_resumed = context.history.n_finished(baselines=True) > 0  # its rate is known soon
-        self._is_over = is_resumed or not KINDS[context.run.kind].suggests
+        self._is_resumed = context.history.n_finished(baselines=True) > 0
+        self._is_over = not KINDS[context.run.kind].suggests
         self._is_begun = False
 
     def take_first_spectrum(self) -> bool:
@@ -121,14 +151,25 @@ class RunForecast:
                 self._training_seconds = result.seconds
         else:
             self._measures_costs = True
-            self._training_seconds = self._training_seconds or self._from_costs()
-        if self._training_seconds is not None and (self._spectrum_seconds is not None or not self._spectra):
+        training = self._training_seconds or self._from_costs()
+        spectrum = self._spectrum_seconds or self._stored_spectrum_seconds()
+        if training is not None and (spectrum is not None or not self._n_spectra()):
             self._is_over = True
-            self._note()
+            self._note(spectrum, training)
 
     def _from_costs(self) -> float | None:
         step, sizes = self._step_seconds(), self._task.spec()["data"]
-        return None if step is None else training_seconds(self._task, sizes, step, self._task.recipe.batch_size)
+        return None if step is None else training_seconds(self._task, sizes, step, self._task.step_examples)
+
+    def _stored_spectrum_seconds(self) -> float | None:
+        """Return how long a spectrum took that the run found in the store, before it was resumed or in another run."""
+        seconds = [found.seconds for found in self._context.history.spectra.values() if found.seconds is not None]
+        return median(seconds) if seconds else None
+
+    def _n_spectra(self) -> int:
+        """Return how many spectra are still to be computed."""
+        history = self._context.history
+        return len(history.without_spectrum(len(history.candidates))) if self._spectra else 0
 
     def _step_seconds(self) -> float | None:
         seconds = [cost.step_seconds for costs in self._context.history.costs.values() for cost in costs.values()]
@@ -142,17 +183,18 @@ class RunForecast:
             return sum(function.id not in history.costs for function in history.candidates)
         return max(0, n_trainings - len(history.costs))
 
-    def _note(self) -> None:
-        history, budget = self._context.history, self._budget
-        n_spectra = sum(function.id not in history.spectra for function in history.candidates) if self._spectra else 0
+    def _note(self, spectrum_seconds: float | None, training_seconds: float) -> None:
+        history, budget, n_spectra = self._context.history, self._budget, self._n_spectra()
         n_trainings = len(budget.baselines) + budget.evaluations - history.n_finished(baselines=True)
         # A run that found its first costs in the store may find the others there, too.
         step = self._step_seconds() if self._measures_costs else None
         cost_seconds = None if step is None else measurement_seconds(step)
-        forecast = Forecast(self._spectrum_seconds, self._training_seconds or 0.0, cost_seconds)
+        forecast = Forecast(spectrum_seconds if n_spectra else None, training_seconds, cost_seconds)
         n_costs = 0 if cost_seconds is None else self._n_costs(n_trainings)
-        n_workers, batch_size = self._context.pool.n, self._task.spectrum_batch_size
-        self._context.events.note(forecast.text(n_spectra, n_trainings, n_workers, batch_size, n_costs=n_costs))
+        # Of a run that is resumed, neither the task nor the candidates can be changed any more.
+        batch_size = None if self._is_resumed else self._task.spectrum_batch_size
+        work = n_spectra, n_trainings, self._context.pool.n
+        self._context.events.note(forecast.text(*work, n_costs=n_costs, spectrum_batch_size=batch_size))
 
 
 def _seconds(seconds: float) -> str:
