@@ -93,6 +93,16 @@ def fitting_dimensions(outputs: Tensor, targets: Tensor) -> list[int]:
     raise TaskError(f"targets must have shape {tuple(expected)}, got {tuple(targets.shape)}")
 
 
+def sums_to_one(targets: Tensor, dimension: int, *, may_be_zero: bool = False) -> bool:
+    """Return whether targets are probabilities over the classes in this dimension, or, if allowed, zero there."""
+    values = targets.double()
+    sums = values.sum(dimension)
+    fit = (sums - 1).abs() <= SUM_TOLERANCE
+    if may_be_zero:
+        fit |= sums == 0
+    return bool((values >= 0).all()) and bool(fit.all())
+
+
 def float_labels_text(dtype: torch.dtype, place: str = "") -> str:
     """Return the sentence on labels of a type that classes cannot have; `place` says where they are."""
     name = str(dtype).removeprefix("torch.")
@@ -118,7 +128,7 @@ def class_rows(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> tu
     rows = logits.reshape(-1, logits.shape[-1])
     if not _is_like_outputs(targets, outputs):
         return rows, targets.reshape(-1).long()
-    if not targets.is_floating_point() and not _sums_to_one(targets, dimension):
+    if not targets.is_floating_point() and not sums_to_one(targets, dimension):
         raise _no_probabilities(outputs, targets)
     probabilities = targets.reshape(outputs.shape).movedim(dimension, -1)
     return rows, probabilities.reshape(rows.shape).to(outputs.dtype)
@@ -141,7 +151,7 @@ def _found(outputs: Tensor, targets: Tensor, loss: Loss | None) -> tuple[int, bo
     if are_probabilities:
         shaped = targets.reshape(outputs.shape)
         for may_be_zero in (False, True):  # such as the pixels of no class
-            summing = [d for d in fitting if _sums_to_one(shaped, d, may_be_zero=may_be_zero)]
+            summing = [d for d in fitting if sums_to_one(shaped, d, may_be_zero=may_be_zero)]
             if summing:
                 return summing[0], len(summing) == 1
         if is_own:
@@ -189,15 +199,6 @@ def _shifted_losses(outputs: Tensor, targets: Tensor, loss: Loss, dimensions: li
 
 def _value(loss: Tensor | float) -> float:
     return float(torch.as_tensor(loss).double().sum())
-
-
-def _sums_to_one(targets: Tensor, dimension: int, *, may_be_zero: bool = False) -> bool:
-    values = targets.double()
-    sums = values.sum(dimension)
-    fit = (sums - 1).abs() <= SUM_TOLERANCE
-    if may_be_zero:
-        fit |= sums == 0
-    return bool((values >= 0).all()) and bool(fit.all())
 
 
 def _no_probabilities(outputs: Tensor, targets: Tensor) -> TaskError:

@@ -19,6 +19,7 @@ from aquasurf_ray.driver.candidates import refuse_baselines
 from aquasurf_ray.driver.examine.data_check import (
     SplitSample,
     lacking_classes,
+    one_sided_targets,
     refuse_labels_out_of_range,
     refuse_values,
     sample_splits,
@@ -111,7 +112,8 @@ class CheckSteps:
         digest = self.task.digest
         refuse_values(self.task.objective, self._samples())
         gains = f"gains are over {with_reference(self.task).reference or REFERENCE}"
-        return "; ".join([f"examples: {listed}", f"task digest {digest}", gains, *lacking_classes(self._samples())])
+        warned = [*lacking_classes(self._samples()), *one_sided_targets(self.task.objective, self._samples())]
+        return "; ".join([f"examples: {listed}", f"task digest {digest}", gains, *warned])
 
     def batch(self) -> str:
         """Pass one training batch through the network to the loss."""

@@ -1,4 +1,4 @@
-"""The values of a task's data: numbers that are not finite, targets that are all the same, classes that a split lacks.
+"""The values of a task's data: numbers that are not finite, targets that are the same, classes that a split lacks.
 
 A bounded sample of random examples of each split is read, since an image folder in order shows one class for long.
 All problems are found before the first is reported, and each kind is reported once for a split.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from aquasurf_ray.tasks import Objective, Splits, TaskError
-from aquasurf_ray.tasks.classes import class_dimension, float_labels_text
+from aquasurf_ray.tasks.classes import class_dimension, float_labels_text, sums_to_one
 from aquasurf_ray.tasks.inputs import Inputs, named_tensors
 from aquasurf_ray.tasks.loaders import Examples, in_memory, n_examples
 from aquasurf_ray.tasks.samples import random_batches
@@ -43,7 +43,8 @@ class SplitSample:
         not_finite: by the name of a tensor, how many examples have a value in it that is not finite, and the first.
         labels: for class labels, in how many examples each occurs.
         form: the type of the targets, and the shape of an example's, without dimensions of one.
-        least, most: smallest and largest target that counts, for each target of an example.
+        least, most: smallest and largest target that counts, for each target of an example; None if it has one label.
+        favoured: for class probabilities, the classes that are the most probable of an example, -1 where several are.
     """
 
     name: str
@@ -55,6 +56,13 @@ class SplitSample:
     form: tuple[torch.dtype, tuple[int, ...]] | None = field(default=None, init=False)
     least: Tensor | None = field(default=None, init=False)
     most: Tensor | None = field(default=None, init=False)
+    favoured: set[int] = field(default_factory=set, init=False)
+
+    @property
+    def favourite(self) -> int | None:
+        """The class that the probabilities of every example favour, if there is one."""
+        first, *others = self.favoured or {-1}
+        return None if others or first == -1 else first
 
     @property
     def is_whole(self) -> bool:
@@ -96,7 +104,7 @@ def refuse_values(objective: Objective, samples: list[SplitSample]) -> None:
                 f"{count:,} of {sample.n_read:,} sampled {sample.name} examples have NaN or infinite {tensor}, such as "
                 f"example {first}"
             )
-        constant = _constant(objective, sample)
+        constant = _constant(sample)
         if constant is not None:
             problems.append(f"all targets of {sample.n_read:,} sampled {sample.name} examples are {constant}")
     problems += _float_labels(objective, samples)
@@ -125,6 +133,19 @@ def lacking_classes(samples: list[SplitSample]) -> list[str]:
         if lacking:
             classes = "class" if len(lacking) == 1 else "classes"
             warnings.append(f"warning: the {sample.name} split lacks {classes} {_listed(lacking)}, which another has")
+    return warnings
+
+
+def one_sided_targets(objective: Objective, samples: list[SplitSample]) -> list[str]:
+    """Return a warning for each split in which some of an example's several targets are always the same, or whose class
+    probabilities all favour one class, so that an accuracy tells no functions apart."""
+    warnings = []
+    for sample in samples:
+        where = f"in all {sample.n_read:,} sampled {sample.name} examples"
+        if sample.favourite is not None:
+            warnings.append(f"warning: class {sample.favourite} is the most probable {where}")
+        elif objective.likelihood != "categorical" and sample.n_read > 1:
+            warnings += [f"warning: {what} {where}" for what in _constant_columns(sample)]
     return warnings
 
 
@@ -179,17 +200,36 @@ def _add(objective: Objective, sample: SplitSample, numbers: list[Any], inputs: 
         if len(bad) and len(values) == len(targets):
             count, first = sample.not_finite.get(tensor, (0, numbers[int(bad[0])]))
             sample.not_finite[tensor] = count + len(bad), first
-    if objective.likelihood == "categorical":
-        if not targets.is_floating_point():
-            _add_labels(sample, numbers, targets, objective.counted(targets))
+    if objective.likelihood != "categorical":
+        _add_range(sample, targets, ignored_label(objective.loss))
+    elif not targets.is_floating_point():
+        _add_labels(sample, numbers, targets, objective.counted(targets))
+        if targets.dim() == 2 and targets.shape[1] > 1:  # perhaps one-hot, in which each example has two numbers
+            _add_range(sample, targets, ignored_label(objective.loss))
+    elif targets[0].numel() > 1:  # floats of one number are labels of a wrong type
+        _add_range(sample, targets, math.nan)  # a probability may be the label that does not count
+        sample.favoured |= _favoured(targets)
+
+
+def _add_range(sample: SplitSample, targets: Tensor, padding: float) -> None:
+    rows = targets.reshape(len(targets), -1).double()
+    is_padding = rows == padding
+    least, most = rows.masked_fill(is_padding, math.inf).amin(0), rows.masked_fill(is_padding, -math.inf).amax(0)
+    if sample.least is None or sample.most is None or least.shape != sample.least.shape:
+        sample.least, sample.most = least, most
     else:
-        rows = targets.reshape(len(targets), -1).double()
-        is_padding = rows == ignored_label(objective.loss)
-        least, most = rows.masked_fill(is_padding, math.inf).amin(0), rows.masked_fill(is_padding, -math.inf).amax(0)
-        if sample.least is None or sample.most is None or least.shape != sample.least.shape:
-            sample.least, sample.most = least, most
-        else:
-            sample.least, sample.most = torch.minimum(sample.least, least), torch.maximum(sample.most, most)
+        sample.least, sample.most = torch.minimum(sample.least, least), torch.maximum(sample.most, most)
+
+
+def _favoured(targets: Tensor) -> set[int]:
+    """Return the classes that probabilities (n, ...) favour, -1 where several are equal; none for other targets."""
+    for dimension in (1, -1):
+        if targets.shape[dimension] > 1 and sums_to_one(targets, dimension, may_be_zero=True):
+            top = targets.double().topk(2, dimension)
+            first, second = top.values.unbind(dimension)
+            classes = torch.where(first > second, top.indices.select(dimension, 0), -1)
+            return set(classes[first > 0].unique().tolist())  # zero is a place without a class
+    return set()
 
 
 def _add_labels(sample: SplitSample, numbers: list[Any], targets: Tensor, counted: Tensor) -> None:
@@ -212,15 +252,28 @@ def _named(inputs: Inputs) -> list[tuple[str, Tensor]]:
     return [(f"inputs '{name}'" if name else "inputs", tensor) for name, tensor in named_tensors(inputs)]
 
 
-def _constant(objective: Objective, sample: SplitSample) -> str | None:
+def _constant(sample: SplitSample) -> str | None:
     """Return the one value of all targets of a split; None if there are several, or only one example was read."""
     if sample.n_read < 2:
         return None
-    if objective.likelihood == "categorical":
-        return f"of class {next(iter(sample.labels))}" if len(sample.labels) == 1 else None
+    if len(sample.labels) == 1:
+        return f"of class {next(iter(sample.labels))}"
     if sample.least is None or sample.most is None or not torch.equal(sample.least, sample.most):
         return None
+    if sample.favourite is not None:
+        return f"the same, for class {sample.favourite}"
     return f"{float(sample.least[0]):g}" if sample.least.numel() == 1 else "the same"
+
+
+def _constant_columns(sample: SplitSample) -> list[str]:
+    """Return a phrase on the columns of targets (n, columns) that are always the same, if there are such."""
+    if sample.least is None or sample.most is None or sample.form is None or len(sample.form[1]) != 1:
+        return []  # a picture or a mask may well have a border
+    columns = (sample.least == sample.most).nonzero().flatten().tolist()
+    of = f"of the {len(sample.least)} targets"
+    if len(columns) == 1:
+        return [f"target {columns[0]} (from 0) {of} is {float(sample.least[columns[0]]):g}"]
+    return [f"targets {_listed(columns)} (from 0) {of} are the same"] if columns else []
 
 
 def _float_labels(objective: Objective, samples: list[SplitSample]) -> list[str]:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomS
 from aquasurf_ray.driver.examine import data_check
 from aquasurf_ray.driver.examine.data_check import (
     lacking_classes,
+    one_sided_targets,
     refuse_labels_out_of_range,
     refuse_values,
     sample_splits,
@@ -74,6 +75,10 @@ def splits_of(inputs, targets):
     [
         (regression(), torch.full((30, 1), 2.5), "all targets of 30 sampled train examples are 2.5; all targets of 30"),
         (classification(), torch.full((30,), 4), "are of class 4"),
+        (classification(), torch.eye(3)[[1]].repeat(30, 1), "30 sampled train examples are the same, for class 1; "),
+        (classification(), torch.tensor([[0.2, 0.5, 0.3]]).repeat(30, 1), "are the same, for class 1; "),
+        (classification(), torch.eye(3).long()[[1]].repeat(30, 1), "30 sampled train examples are the same; "),
+        (classification(), torch.full((30, 4), 0.25), "30 sampled train examples are the same; "),
         (
             regression(),
             torch.linspace(0, 1, 30).where(torch.arange(30) != 7, torch.inf),
@@ -85,6 +90,46 @@ def test_targets_that_teach_nothing_are_refused(objective, targets, told):
     samples = sample_splits(objective, splits_of(torch.randn(30, 2), targets))
     with pytest.raises(TaskError, match=told):
         refuse_values(objective, samples)
+
+
+ONE_OF_THREE = torch.stack([torch.arange(30.0), torch.full((30,), 0.5), -torch.arange(30.0)], 1)
+FAVOURING = torch.stack([torch.linspace(0.6, 0.9, 30), 1 - torch.linspace(0.6, 0.9, 30)], 1)
+PIXELS = torch.stack([FAVOURING, FAVOURING], 2)  # (n, classes, 2)
+
+
+@pytest.mark.parametrize(
+    ("objective", "targets", "warning"),
+    [
+        (regression(), ONE_OF_THREE, "target 1 (from 0) of the 3 targets is 0.5"),
+        (regression(), ONE_OF_THREE[..., None], "target 1 (from 0) of the 3 targets is 0.5"),
+        (regression(), ONE_OF_THREE[:, [1, 0, 1]], "targets 0, 2 (from 0) of the 3 targets are the same"),
+        (classification(), FAVOURING, "class 0 is the most probable"),
+        (classification(), FAVOURING.flip(1), "class 1 is the most probable"),
+        (classification(), PIXELS, "class 0 is the most probable"),
+    ],
+)
+def test_targets_of_which_a_part_teaches_nothing_are_warned_of(objective, targets, warning):
+    samples = sample_splits(objective, splits_of(torch.randn(30, 2), targets))
+    refuse_values(objective, samples)
+    assert one_sided_targets(objective, samples) == [
+        f"warning: {warning} in all 30 sampled {split} examples" for split in ("train", "validation", "test")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("objective", "targets"),
+    [
+        (regression(), torch.randn(30, 3)),
+        (regression(), torch.stack([torch.randn(30, 3), torch.zeros(30, 3)], 2)),  # a picture with a border
+        (classification(), torch.eye(3)[torch.arange(30) % 3]),
+        (classification(), torch.cat([FAVOURING, torch.full((1, 2), 0.5)])[1:]),  # a tie favours nothing
+        (classification(), torch.arange(30) % 3),
+    ],
+)
+def test_targets_that_vary_are_not_warned_of(objective, targets):
+    samples = sample_splits(objective, splits_of(torch.randn(30, 2), targets))
+    refuse_values(objective, samples)
+    assert one_sided_targets(objective, samples) == []
 
 
 def test_yes_and_no_are_0_and_1():
