@@ -32,7 +32,9 @@ from aquasurf_ray.tasks import Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from aquasurf_ray.tune.study import RECIPE_FIELDS
+from aquasurf_ray.workers.activation_use import refuse_unused_activation
 from aquasurf_ray.workers.engine.fast_form import fast_form
+from aquasurf_ray.workers.network import try_network
 from aquasurf_ray.workers.own_activation import register_own_activation
 from aquasurf_ray.workers.result import Epoch, TrainingResult
 from aquasurf_ray.workers.training import train
@@ -53,7 +55,8 @@ def train_activation(config: Mapping[str, Any]) -> None:
 
     Raises:
         BadUse: a key is missing or unknown.
-        TaskError, MemoryError, ...: failures that are not the function's, for Tune to retry or to count as an error.
+        TaskError, MemoryError, ...: failures that are not the function's, for Tune to retry or to count as an error,
+            such as a network that gives the same outputs with two functions.
     """
     unknown = [key for key in config if key not in (*OWN_KEYS, *RECIPE_FIELDS, TRIAL_INDEX)]
     missing = [key for key in ("activation", "task") if key not in config]
@@ -67,15 +70,18 @@ def train_activation(config: Mapping[str, Any]) -> None:
         int(config.get("seed", 0)) + int(config.get(TRIAL_INDEX, 0)),
         _activation(task, config["activation"]),
     )
+    splits, device, given = task.splits(), _device(), tune.get_checkpoint()
+    if given is None:  # a trial that is resumed was checked when it began
+        refuse_unused_activation(task, splits, try_network(task, splits, device=device), device=device)
     reports = _Reports(task, repeated=TRIAL_INDEX in config)
     with tempfile.TemporaryDirectory() as folder:
-        given = tune.get_checkpoint()
         checkpoints = ReportedCheckpoints(folder, task, activation.name, seed, given, reports.epoch)
         result = train(
             task,
             activation,
+            splits=splits,
             seed=seed,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=device,
             checkpoints=checkpoints,
             # Every epoch: Tune's schedulers may pause or clone a trial after any report.
             checkpoint_interval=0.0,
@@ -136,6 +142,10 @@ def _activation(task: Task, name: str) -> Activation:
         task.new_network(nn.Identity)
         register_own_activation(task)
         return Activation(name)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _cpus() -> float:

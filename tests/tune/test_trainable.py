@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -17,14 +18,15 @@ import torch
 from pages import blocks
 from ray import tune
 from ray.tune.search import Repeater
+from torch import nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import Store
-from aquasurf_ray.tasks import load_task
-from aquasurf_ray.tune import ActivationSearch, session, train_activation
+from aquasurf_ray.tasks import TaskError, load_task
+from aquasurf_ray.tune import ActivationSearch, session, train_activation, trainable
 from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from aquasurf_ray.workers.training import train
 
@@ -274,3 +276,24 @@ def test_settings_that_are_none_are_refused():
         train_activation({"activation": "relu(x)", "task": "digits", "learning_rat": 0.1})
     with pytest.raises(BadUse, match="'task' is missing"):
         train_activation({"activation": "relu(x)"})
+
+
+class Ignoring(nn.Module):
+    """Makes the searched function, and calls another one."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.activation, self.layers = activation(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    def forward(self, x):
+        return self.layers(torch.relu(x))
+
+
+def test_a_trial_of_a_network_that_ignores_its_activation_is_refused(monkeypatch):
+    resources = SimpleNamespace(required_resources={"CPU": torch.get_num_threads()})
+    context = SimpleNamespace(get_trial_resources=lambda: resources)
+    of_a_trial = SimpleNamespace(get_context=lambda: context, get_checkpoint=lambda: None)
+    monkeypatch.setattr(trainable, "tune", of_a_trial)
+    task = replace(load_task("digits"), network=Ignoring)
+    with pytest.raises(TaskError, match=r"must use the activations that it makes, .* its code calls relu in"):
+        train_activation({"activation": "swish(x)", "task": task})

@@ -97,6 +97,6 @@ class StudySpectra:
                 inputs = try_network(source, splits, device=self._device)
                 refuse_unused_activation(source, splits, inputs, device=self._device)
             except TaskError as error:
-                raise BadUse(str(error)) from None
+                raise BadUse(str(error)) from error
             self._splits = splits
         return self._splits
