@@ -219,7 +219,8 @@ class Task:
     def step_examples(self) -> float:
         """The number of examples of a training step: the mean batch of the train split's own loader, or else the
         recipe's batch size. Raises as `spec` does."""
-        return min(self._data_identity["train"], self._loader_batch or self.recipe.batch_size)
+        n_train: int = self._data_identity["train"]
+        return min(n_train, self._loader_batch or self.recipe.batch_size)
 
     def with_recipe(self, recipe: Recipe) -> Task:
         """Return this task with another recipe, and with the data that are loaded."""

@@ -228,7 +228,7 @@ def _favoured(targets: Tensor) -> set[int]:
             top = targets.double().topk(2, dimension)
             first, second = top.values.unbind(dimension)
             classes = torch.where(first > second, top.indices.select(dimension, 0), -1)
-            return set(classes[first > 0].unique().tolist())  # zero is a place without a class
+            return set(torch.unique(classes[first > 0]).tolist())  # zero is a place without a class
     return set()
 
 
