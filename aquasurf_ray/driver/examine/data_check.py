@@ -260,6 +260,8 @@ def _constant(sample: SplitSample) -> str | None:
         return f"of class {next(iter(sample.labels))}"
     if sample.least is None or sample.most is None or not torch.equal(sample.least, sample.most):
         return None
+    if sample.labels and float(sample.least.sum()) != 1:
+        return None  # labels of several places, which may differ from place to place alone
     if sample.favourite is not None:
         return f"the same, for class {sample.favourite}"
     return f"{float(sample.least[0]):g}" if sample.least.numel() == 1 else "the same"

@@ -124,6 +124,7 @@ def test_targets_of_which_a_part_teaches_nothing_are_warned_of(objective, target
         (classification(), torch.eye(3)[torch.arange(30) % 3]),
         (classification(), torch.cat([FAVOURING, torch.full((1, 2), 0.5)])[1:]),  # a tie favours nothing
         (classification(), torch.arange(30) % 3),
+        (classification(), (torch.arange(120) % 4).reshape(30, 4)),  # a label for each of four places
     ],
 )
 def test_targets_that_vary_are_not_warned_of(objective, targets):
