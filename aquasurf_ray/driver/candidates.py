@@ -90,6 +90,12 @@ def one_function_baselines(task: Task, what: str) -> tuple[str, ...]:
     return tuple(text for text in task.baselines if text in others or not parts_of(text))
 
 
+def one_function_reference(task: Task) -> str | None:
+    """Return a task's reference where one function is trained in all places of its network: None, so that gains are
+    over ReLU, if that has a function for each role."""
+    return None if task.reference is None or parts_of(task.reference) else task.reference
+
+
 def refuse_baselines(task: Task) -> None:
     """Refuse a task of which a baseline, or the reference, is no function.
 

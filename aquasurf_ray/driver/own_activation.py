@@ -7,6 +7,7 @@ roles, one for each), or else ReLU.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from aquasurf_ray.activations import fingerprint, parse, same_or_by_role
 from aquasurf_ray.activations.recognition import own_expressions, recognised
@@ -29,11 +30,19 @@ def with_reference(task: Task) -> Task:
     text = task.reference or _own(task)
     if text is None:
         return task
-    row = function_row(text, task.roles)
-    # The paper's baselines have their names in every store, whatever they are called here.
-    known = {fingerprint(name): name for name in BASELINES}
-    function = known.get(row.fingerprint, row.name)
+    function = canonical_name(text, task.roles)
     return task if function == REFERENCE else task.with_reference(function)
+
+
+def canonical_name(text: str, roles: Sequence[str] | None = None) -> str:
+    """Return a function by the name that runs have for it: the paper's baselines have theirs, however it is written.
+
+    Raises:
+        BadUse: the text is not an expression, or is for other roles.
+    """
+    row = function_row(text, roles)
+    known = {fingerprint(name): name for name in BASELINES}
+    return known.get(row.fingerprint, row.name)
 
 
 def _own(task: Task) -> str | None:

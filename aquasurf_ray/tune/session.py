@@ -19,6 +19,7 @@ from aquasurf_ray.driver.candidates import (
     function_row,
     load_space,
     one_function_baselines,
+    one_function_reference,
     search_rows,
 )
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
@@ -296,12 +297,23 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
     if run is not None:
         return run
     task_id = store.add_task(study.name, study.version, study.digest, study.spec)
-    candidates = store.add_functions(search_rows(config, space, _baselines(plan)))
+    baselines = _baselines(plan)
+    candidates = store.add_functions(search_rows(config, space, baselines))
+    reference = one_function_reference(study.loaded) if study.loaded else None
 
-    def create(name: str) -> Run:  # Tune decides how many trials there are, and where they write
-        return store.create_run(
-            new_run(config, "search", name, task_id, identity, budget=None, storage=None), candidates
+    def create(name: str) -> Run:
+        new = new_run(
+            config,
+            "search",
+            name,
+            task_id,
+            identity,
+            budget=None,  # Tune decides how many trials there are, and where they write
+            storage=None,
+            reference=reference,
+            baselines=baselines,
         )
+        return store.create_run(new, candidates)
 
     return create_unnamed(store, study.name, create) if name is None else create(name)
 

@@ -68,6 +68,15 @@ def evaluations(url, name="one"):
         return store.snapshot(store.run(name).id).evaluations
 
 
+def test_the_run_has_the_reference_and_the_baselines_of_the_task(make, url):
+    task = replace(load_task("digits"), reference="gelu(x)")
+    search = make(task=task, trials=len(BASELINES) + 1)
+    assert trained(search, range(len(BASELINES) + 1))[-1] == "gelu(x)"
+    with Store.open(url) as store:
+        config = store.run("one").config
+    assert (config["reference"], config["task_baselines"]) == ("gelu(x)", ["gelu(x)"])
+
+
 class Recorder:
     def __init__(self):
         self.got = []

@@ -8,14 +8,16 @@ the run that `aquasurf search` makes under the same name, and shares results wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from aquasurf_ray.driver.candidates import load_space, one_function_baselines
+from aquasurf_ray.driver.candidates import load_space, one_function_baselines, one_function_reference, refuse_roles
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.own_activation import canonical_name
 from aquasurf_ray.driver.run_kinds import STUDY
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
 from aquasurf_ray.driver.settings.reading import make_config
+from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of
 from aquasurf_ray.tasks import NetworkFactory, Splits, Task, TaskError
 from aquasurf_ray.tasks.loaders import Examples
@@ -40,6 +42,7 @@ class StudyPlan:
         name, version, digest, spec: the task in the store.
         metric, direction: the name of the values, and whether higher ones are better.
         source: the task that spectra are taken from, if there are any.
+        given_reference: the function that the user wants gains to be over, if any was named.
         identity: the settings that stay the same for the study's life.
     """
 
@@ -52,11 +55,19 @@ class StudyPlan:
     direction: Direction
     source: Task | None
     identity: dict[str, Any]
+    given_reference: str | None = None
+
+    @property
+    def reference(self) -> str | None:
+        """The function that gains are over, if that is not ReLU."""
+        of_source = None if self.source is None else one_function_reference(self.source)
+        return self.given_reference or of_source
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The functions that the source has tried first."""
-        return () if self.source is None else one_function_baselines(self.source, "a Study")
+        """The functions that are tried first, besides those of the paper or the zoo."""
+        of_source = () if self.source is None else one_function_baselines(self.source, "a Study")
+        return of_source if self.given_reference in (None, *of_source) else (*of_source, self.given_reference)
 
     @property
     def sign(self) -> float:
@@ -69,12 +80,14 @@ def plan_of(
     features: str | Task | NetworkFactory | None,
     task: str | Task | None,
     told: tuple[str | None, Direction | None],
+    reference: str | None,
     options: Mapping[str, Any],
 ) -> StudyPlan:
     """Return the plan of a study.
 
     Args:
         told: the name and the direction of the values.
+        reference: the function that gains are over, if the user names it.
 
     Raises:
         BadUse: an argument is wrong, or two contradict each other.
@@ -89,6 +102,8 @@ def plan_of(
         raise BadUse(f"metric must be a name on one line, got {metric!r:.60}")
     if not isinstance(task, str | Task | None):
         raise BadUse(f"task must be a Task or the name of one, got {task!r:.60}")
+    if task is not None and reference is not None:
+        raise BadUse(f"reference: with task=, the task names it: Task(reference=...); got {reference!r:.60}")
     mode, source = _mode_and_source(features, task)
     if mode != OUTPUTS and source is None:
         raise BadUse(f"features '{mode}' need spectra: give features= a task or a network, or task=")
@@ -97,6 +112,7 @@ def plan_of(
     if config.surrogate != "metric":
         raise BadUse(f"surrogate: a Study needs metric, got '{config.surrogate}', whose map is computed with Ray")
     check_regressor(config)
+    import_modules(config.modules)
     space = load_space(config.space)
     if space.grows:
         raise BadUse(f"space: '{space.name}' grows in a single driver; a Study needs three-node, four-node or a file")
@@ -106,7 +122,8 @@ def plan_of(
     if task is not None:
         assert loaded is not None  # noqa: S101 - `_mode_and_source` takes the spectra of a task that is given
         return _plan_of_task(loaded, config, told, identity)
-    return _plan_of_own_values(loaded, config, told, identity)
+    plan = _plan_of_own_values(loaded, config, told, identity)
+    return plan if reference is None else replace(plan, given_reference=_checked_reference(reference))
 
 
 def network_task(name: str, network: NetworkFactory, examples: Examples, objective: Objective | None) -> Task:
@@ -120,6 +137,16 @@ def network_task(name: str, network: NetworkFactory, examples: Examples, objecti
         return Task(name, network, lambda: splits, objective=objective or classification())
     except TaskError as error:
         raise BadUse(f"features: {error}") from None
+
+
+def _checked_reference(reference: str) -> str:
+    if not isinstance(reference, str):
+        raise BadUse(f"reference must be a function as text, such as 'gelu(x)', got {reference!r:.60}")
+    try:
+        refuse_roles([reference], "a Study")
+        return canonical_name(reference)
+    except BadUse as error:
+        raise BadUse(f"reference: '{reference}': {error}") from None
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

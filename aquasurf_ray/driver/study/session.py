@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
+from aquasurf_ray.analysis.studies.reference import reference_name
 from aquasurf_ray.driver.candidates import baseline_records, load_space, search_rows
 from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.errors import BadUse
@@ -83,7 +84,9 @@ class StudySession:
         self._context = RunContext(run, config, store, lease, self.history, pool, events)
         self.suggester = Suggester(self._context, surrogate_of(self._context))
         source = plan.source
-        baselines = baseline_records(store, plan.baselines, config.baselines)
+        # A process that does not name the reference of the study has it as a baseline, too.
+        more = dict.fromkeys((*plan.baselines, *run.config.get("task_baselines", ())))
+        baselines = baseline_records(store, tuple(more), config.baselines)
         budget = Budget(baselines, sys.maxsize if self._most is None else self._most)
         self._claims = TrialClaims(self._context, budget, self.suggester, self._most, held)
         self._other_runs = OtherRuns(self._context, self._claims)
@@ -163,7 +166,7 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Le
 
     Raises:
         BadUse: it has further seeds for its best functions, and no number of evaluations; or it is a search for a
-            function per role.
+            function per role; or it has another reference.
         RunExists: the run of this name is another one.
         RunHeld: a driver works on it.
     """
@@ -177,8 +180,23 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Le
     if run is None:
         task_id = store.add_task(plan.name, plan.version, plan.digest, plan.spec)
         rows = search_rows(config, load_space(config.space), plan.baselines)
-        new = new_run(config, "search", name, task_id, plan.identity, budget=budget, storage=None)
+        new = new_run(
+            config,
+            "search",
+            name,
+            task_id,
+            plan.identity,
+            budget=budget,
+            storage=None,
+            reference=plan.reference,
+            baselines=plan.baselines,
+        )
         run = store.create_run(new, store.add_functions(rows))
+    if plan.given_reference not in (None, reference_name(run)):
+        raise BadUse(
+            f"study '{name}' has the reference {reference_name(run)}, got {plan.given_reference}; leave it out, or "
+            "start another study"
+        )
     lease = store.share_run(
         run.id, this_process(), code_version=version("aquasurf-ray"), lease_seconds=config.lease_seconds
     )

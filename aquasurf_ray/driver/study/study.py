@@ -50,6 +50,8 @@ class Study:
         task: says that the values are the score of this task, as this package would measure it: the study shares
             results with all runs of the task, and `aquasurf resume` can train what is left.
         metric: the name of the values in tables.
+        reference: the function that gains are over, such as the one that your network has now; the study tries it among
+            the first. By default that of the task or network in `features` or `task`, else ReLU.
         evaluations: the number of trials of all processes together, besides the baselines; by default no limit. With
             `leader_seeds` above 1 it must be given.
         callbacks: objects with a method `on_event(event)`, for what this process does (`driver.events`).
@@ -57,7 +59,7 @@ class Study:
             meaning of `SearchConfig`.
 
     Raises:
-        BadUse: an argument is wrong.
+        BadUse: an argument is wrong, or the study has another reference.
         RunExists: the study of this name has other arguments.
         RunHeld: a driver works on the run of this name.
         StoreError: the store cannot be used.
@@ -82,6 +84,7 @@ class Study:
         objective: Objective | None = None,
         task: str | Task | None = None,
         metric: str | None = None,
+        reference: str | None = None,
         evaluations: int | None = None,
         callbacks: Iterable[Callback] = (),
         **options: Any,
@@ -96,7 +99,7 @@ class Study:
         if examples is not None:
             features = network_task(name, features, examples, objective)  # type: ignore[arg-type]  # as checked above
         given = {**options, "evaluations": evaluations}
-        self._plan = plan_of(name, features, task, (metric, direction), given)
+        self._plan = plan_of(name, features, task, (metric, direction), reference, given)
         # As the configuration has it, which reads "5" as a number too.
         self.name, self._budget = name, None if evaluations is None else self._plan.config.evaluations
         self._lock = threading.RLock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -31,11 +30,18 @@ def create_run(
     """
     task_id = store.add_task(task.name, task.version, task.digest, task.stored_spec())
     storage = storage_folder(config)
-    new = new_run(config, kind, name, task_id, identity, budget=config.evaluations, storage=storage)
-    # No part of the identity, since neither changes a result; what reads the run needs no task for them.
-    baselines = [function_row(text, task.roles).name for text in task.baselines]
-    of_task = {"reference": task.reference, "task_baselines": baselines, "roles": list(task.roles)}
-    new = replace(new, config={**new.config, **{key: value for key, value in of_task.items() if value}})
+    new = new_run(
+        config,
+        kind,
+        name,
+        task_id,
+        identity,
+        budget=config.evaluations,
+        storage=storage,
+        reference=task.reference,
+        baselines=task.baselines,
+        roles=task.roles,
+    )
     return store.create_run(new, store.add_functions(rows))
 
 
@@ -48,6 +54,9 @@ def new_run(
     *,
     budget: int | None,
     storage: str | None,
+    reference: str | None,
+    baselines: Sequence[str],
+    roles: Sequence[str] = (),
 ) -> NewRun:
     """Return the row of a run that is to be created.
 
@@ -55,12 +64,18 @@ def new_run(
         identity: the settings and digests that stay for the run's life.
         budget: the number of evaluations, if this package decides it.
         storage: where this package writes checkpoints, if it does.
+        reference: the function that gains are over, if that is not ReLU.
+        baselines: the functions that are trained first, besides those of the paper or the zoo.
+        roles: the roles of the network, if each may have a function of its own.
     """
+    # No part of the identity, since none changes a result; what reads the run needs no task for them.
+    named = [function_row(text).name for text in baselines]
+    more = {"reference": reference, "task_baselines": named, "roles": list(roles)}
     return NewRun(
         name=name,
         kind=kind,
         task_id=task_id,
-        config={**config.stored(), **identity},
+        config={**config.stored(), **identity, **{key: value for key, value in more.items() if value}},
         config_digest=digest(identity),
         seed=config.seed,
         budget=budget,
