@@ -81,7 +81,9 @@ class Board:
         return [self._document(row) for row in self.rows]
 
     def _document(self, row: stored.LeaderboardRow) -> dict[str, Any]:
-        others = _confirmed_mean(self, row)
+        from aquasurf_ray.analysis.studies.ranking import confirmed_mean
+
+        others = confirmed_mean(row, self.confirmation, self.seed_scores)
         confirmed = {
             "confirmed": self.metric.value(others.mean),
             "confirmed_seeds": others.n or None,
@@ -91,18 +93,6 @@ class Board:
         plain["seeds"] = None if row.noise is None else len(row.seeds)
         plain["recipe_change"] = row.recipe_change or None
         return {"rank": row.rank, **metrics(self.metric, row), **confirmed, **plain}
-
-
-def _confirmed_mean(board: Board, row: stored.LeaderboardRow) -> SeedMean:
-    if board.confirmation is None:
-        # Not from `ranking`, which loads PyTorch.
-        from aquasurf_ray.analysis.studies.confirmation import other_seeds
-
-        # Other seeds are those of the recipe as it is.
-        return other_seeds({} if row.recipe_change else board.seed_scores.get(row.function_id, {}), row.seeds)
-    from aquasurf_ray.analysis.studies.ranking import confirmed_mean
-
-    return confirmed_mean(row, board.confirmation, board.seed_scores)
 
 
 def print_board(board: Board, form: Format) -> None:
@@ -149,11 +139,11 @@ def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> 
 
 def best_board(opened: stored.Store, run: stored.Run, n: int) -> Board:
     """Return the best `n` functions of a run and all its baselines, by their confirmed means if there are any."""
-    rows, confirmation = opened.leaderboard(run_id=run.id), confirmation_of(opened, run)
-    if confirmation is not None:
-        from aquasurf_ray.analysis.studies.ranking import ranked
+    from aquasurf_ray.analysis.studies.confirmed_run import latest_confirmation
+    from aquasurf_ray.analysis.studies.ranking import ranked
 
-        rows = ranked(rows, confirmation)
+    confirmation = latest_confirmation(opened, run)
+    rows = ranked(opened.leaderboard(run_id=run.id), confirmation)
     # The baselines stay in view even if 20 functions beat them: a score means little without ReLU's.
     shown = [row for row in rows if row.rank <= n or (row.baseline and not row.recipe_change)]
     return Board.of(opened, run, shown, confirmation)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
+from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.settings.models import SearchConfig
@@ -82,10 +84,6 @@ class RunResult:
             BadUse: nothing was confirmed.
             StoreError: the store is gone.
         """
-        # Late, since reading a confirmation loads PyTorch, and every run has a result.
-        from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
-        from aquasurf_ray.analysis.studies.verdict import verdict
-
         confirmation = self.name if self.kind == "confirm" else self.confirmation
         if confirmation is None:
             raise BadUse(f"run '{self.name}' has no verdict: nothing was confirmed; use confirm('{self.name}')")
