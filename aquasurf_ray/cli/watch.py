@@ -36,7 +36,7 @@ def watch(
         if name is not None:
             opened.run(name)  # an unknown name is an error here, and not a page that nobody can use
         try:
-            live = LiveStore(opened, lambda run: repeat_command(opened, run), store_option(store))
+            live = LiveStore(opened, lambda run: repeat_command(opened, run, store), store_option(store))
             serving = server(live, port)
         # The port is taken, or below 1024 without the right to it.
         except OSError as error:

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from aquasurf_ray.store.records.runs import RunKind
 
-STUDY = "study"
-"""The key of a run's configuration that only studies have: their values are told by a loop of the user's own."""
-
 
 @dataclass(frozen=True)
 class Kind:

@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aquasurf_ray.analysis.studies.run_origin import DRAWS
+from aquasurf_ray.driver.callbacks.notes_to_log import NotesToLog
 from aquasurf_ray.driver.candidates import (
     baseline_records,
     function_row,
@@ -24,7 +26,7 @@ from aquasurf_ray.driver.candidates import (
 )
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
 from aquasurf_ray.driver.cluster.slot import Slot
-from aquasurf_ray.driver.events import Callback, Event, Events, Note
+from aquasurf_ray.driver.events import Callback, Events
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, acquire_lease
 from aquasurf_ray.driver.run.other_runs import OtherRuns
@@ -38,7 +40,7 @@ from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.growth import growth_of
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
-from aquasurf_ray.driver.verbs.create_run import create_unnamed, known_run, new_run
+from aquasurf_ray.driver.verbs.create_run import create_unnamed, known_run, new_run, task_facts
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import (
     Claim,
@@ -85,15 +87,6 @@ class TuneClaims(Claims):
     def may_stop(self, origin: Origin) -> bool:
         """Return True: Tune's scheduler does not know origins."""
         return True
-
-
-class NotesToLog:
-    """A callback that sends notes to this module's logger, because Tune writes to the terminal."""
-
-    def on_event(self, event: Event) -> None:
-        """Log a note as a warning."""
-        if isinstance(event, Note):
-            logger.warning(event.text)
 
 
 class Session:
@@ -281,7 +274,7 @@ def _context(plan: Plan, store: Store, run: Run, lease: Lease, stack: ExitStack)
         spectra = store.spectra(run.task_id, ids, fisher=config.fisher, seed=config.training_seed)
     history = History.of(snapshot, spectra)
     missing = config.features != "outputs" and bool(history.without_spectrum(len(ids)))
-    events = Events((NotesToLog(), *plan.callbacks))
+    events = Events((NotesToLog(logger), *plan.callbacks))
     n_workers = plan.spectrum_workers if missing else 0
     settings = worker_settings(config, plan.study.loaded or config.task)
     pool = WorkerPool(settings, n_workers, Resources(config.cpus_per_worker), events=events)
@@ -292,7 +285,7 @@ def _context(plan: Plan, store: Store, run: Run, lease: Lease, stack: ExitStack)
 def _run(store: Store, plan: Plan, name: str | None) -> Run:
     config, study = plan.config, plan.study
     space = load_space(config.space)
-    identity = {**config.identity(), "task_digest": study.digest, "space_digest": space.digest, "draws": plan.draws}
+    identity = {**config.identity(), "task_digest": study.digest, "space_digest": space.digest, DRAWS: plan.draws}
     run = known_run(store, name, identity)
     if run is not None:
         return run
@@ -300,19 +293,10 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
     baselines = _baselines(plan)
     candidates = store.add_functions(search_rows(config, space, baselines))
     reference = one_function_reference(study.loaded) if study.loaded else None
+    facts = task_facts(reference, baselines)
 
-    def create(name: str) -> Run:
-        new = new_run(
-            config,
-            "search",
-            name,
-            task_id,
-            identity,
-            budget=None,  # Tune decides how many trials there are, and where they write
-            storage=None,
-            reference=reference,
-            baselines=baselines,
-        )
+    def create(name: str) -> Run:  # Tune decides how many trials there are, and where they write
+        new = new_run(config, "search", name, task_id, identity, budget=None, storage=None, facts=facts)
         return store.create_run(new, candidates)
 
     return create_unnamed(store, study.name, create) if name is None else create(name)

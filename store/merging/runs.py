@@ -34,6 +34,7 @@ from aquasurf_ray.store.verbs.store_core import chunks, log
 
 _RUNS, _EVENTS, _REQUESTS, _CANDIDATES = table(Run), table(Event), table(RunEvaluation), table(RunCandidate)
 _GROWN = table(GrownCandidate)
+_NAMES_OF_RUNS = ("confirms", "transferred_from")  # keys of a run's configuration
 _CHANGES_AT_RESUME = ("status", "message", "budget", "config", "storage", "code_version", "updated_at")
 Log = list[tuple[Any, str]]
 
@@ -158,13 +159,15 @@ class RunMerge:
         return next(candidate for candidate in numbered if candidate not in names)
 
     def _follow_renamed(self) -> None:
-        """Update the configuration of a confirmation, which names the run whose winners it retrains."""
+        """Update the configurations of confirmations and transfers, which name the run whose winners they train."""
         names = self._names()
         now = {pair.theirs["name"]: names[pair.here] for pair in self._pairs}
         for pair in self._pairs:
-            of = pair.theirs["config"].get("confirms")
-            if pair.became != "known" and isinstance(of, str) and now.get(of, of) != of:
-                config = pair.theirs["config"] | {"confirms": now[of]}
+            config = pair.theirs["config"]
+            named = {key: config[key] for key in _NAMES_OF_RUNS if isinstance(config.get(key), str)}
+            renamed = {key: now.get(name, name) for key, name in named.items()}
+            if pair.became != "known" and renamed != named:
+                config = config | renamed
                 self._merging.here.execute(sa.update(_RUNS).where(_RUNS.c.id == pair.here).values(config=config))
 
     def _copy_candidates(self, pair: _Pair) -> None:

@@ -118,7 +118,11 @@ def test_the_command_of_a_search_gives_its_configuration_again(tmp_path: Path) -
             {"task": "digits", "functions": ["mul(x,tanh(x))", "relu(x)"], "seeds": 3, "workers": 2},
             "aquasurf evaluate 'mul(x,tanh(x))' 'relu(x)' --task digits --seeds 3 --workers 2",
         ),
-        ("confirm", {"task": "digits", "confirms": "a b", "seeds": 5}, "aquasurf confirm 'a b' --seeds 5"),
+        (
+            "confirm",
+            {"task": "digits", "confirms": "a b", "seeds": 5, "top": 3, "judge": "test"},
+            "aquasurf confirm 'a b' --top 3 --seeds 5 --judge test",
+        ),
         (
             "build",
             {"task": "digits", "space": "three-node", "seeds": 3},
@@ -129,7 +133,7 @@ def test_the_command_of_a_search_gives_its_configuration_again(tmp_path: Path) -
             {"task": "digits", "space": "three-node", "seeds": 3, "fishers": ["sampled", "empirical"]},
             "aquasurf benchmark build digits --space three-node --seeds 3 --fisher sampled,empirical",
         ),
-        ("import", {"task": "t", "file": "a.json"}, "aquasurf import a.json --task t"),
+        ("import", {"task": "digits", "file": "a.json"}, "aquasurf import a.json --task digits"),
         (
             "import",
             {"task": "digits", "file": "act-bench-digits.parquet"},

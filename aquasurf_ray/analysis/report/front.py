@@ -13,6 +13,7 @@ from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.run_origin import DRAWS, has_task, knows_task
 from aquasurf_ray.analysis.studies.verdict import difference_text, verdict
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
@@ -48,10 +49,21 @@ def _sentence(findings: Findings, leader: LeaderboardRow | None) -> str:
     if gain.gain is None or findings.reference is None:
         return f"The best function so far is {leader.function}; nothing has confirmed it."
     by = difference_text(findings.task.metric, replace(gain, gain=abs(gain.gain)))
-    confirm = f"aquasurf confirm {shlex.quote(findings.run.name)}{findings.store_option}"
-    again = f" Confirm it with: {confirm}" if findings.run.kind == "search" else ""
     than = f"{'better' if gain.gain >= 0 else 'worse'} than {findings.reference.function}"
-    return f"Not confirmed: {leader.function} is {by} {than} in the search, which may be luck.{again}"
+    not_confirmed = f"Not confirmed: {leader.function} is {by} {than} in the search, which may be luck."
+    return not_confirmed + _how_to_confirm(findings)
+
+
+def _how_to_confirm(findings: Findings) -> str:
+    """Return what confirms the winners of a search; empty where it is not known whether anything here does."""
+    run = findings.run
+    if run.kind != "search" or DRAWS in run.config:  # trials of Tune may be of another recipe than the task's
+        return ""
+    if not has_task(run.config):
+        return " Confirm it in your own loop, with other seeds."
+    if not knows_task(run.config):
+        return f" Confirm it in Python, with its task: aquasurf_ray.driver.confirm({run.name!r}, task=task)"
+    return f" Confirm it with: aquasurf confirm {shlex.quote(run.name)}{findings.store_option}"
 
 
 def _gain(findings: Findings, leader: LeaderboardRow) -> PairedDifference:

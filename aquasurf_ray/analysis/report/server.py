@@ -105,7 +105,7 @@ class LiveStore:
 
     Args:
         store: an open store.
-        again: returns the command that repeats a run, by the run's name.
+        again: returns what repeats a run, by the run's name.
         store_option: the option that makes a command use this store; empty for the default store.
     """
 

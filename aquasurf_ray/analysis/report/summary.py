@@ -105,7 +105,7 @@ def notes(findings: Findings) -> str:
 
 
 def reproduction(findings: Findings) -> str:
-    """Return the command, the versions and the configuration."""
+    """Return the command or the call that repeats the run, the versions and the configuration."""
     run = findings.run
     config = {key: value for key, value in run.config.items() if value is not None}
     rows = [

@@ -45,7 +45,7 @@ class Findings:
         learned: the final learned parameters of the same functions, by evaluation.
         spectra: the stored form of spectra, by function; a quick report has only those of the best function and ReLU.
         embedding: the map that the last suggestion was made on; None if the run has none.
-        again: the command that repeats this run.
+        again: what repeats this run: a command, or a call in Python.
         store_option: the option that makes another command use the same store; empty for the default store.
         versions: the versions of Python and of the packages in the last session, by name; empty if they were not
             recorded.
@@ -161,7 +161,7 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
     Args:
         store: an open store.
         name: the name of the run.
-        again: the command that repeats this run, for the report.
+        again: what repeats this run, for the report.
         store_option: the option that makes another command use the same store, for the report.
         quick: leave out pictures that take longer than seconds to draw.
 

@@ -16,14 +16,14 @@ def findings_of(name: str, store: str | None) -> Findings:
     from aquasurf_ray.analysis.studies.findings import read_findings
 
     with open_store(store) as opened:
-        return read_findings(opened, name, repeat_command(opened, name), store_option(store))
+        return read_findings(opened, name, repeat_command(opened, name, store), store_option(store))
 
 
-def repeat_command(opened: stored.Store, name: str) -> str:
-    """Return the command that repeats a run, after registering the run's own operators, whose curves are drawn."""
+def repeat_command(opened: stored.Store, name: str, store: str | None) -> str:
+    """Return what repeats a run, after registering the run's own operators, whose curves are drawn."""
     from aquasurf_ray.driver.user_modules import import_modules
     from aquasurf_ray.driver.verbs.repeat_command import command_of
 
     run = opened.run(name)
     import_modules(run.config.get("modules") or ())
-    return command_of(run)
+    return command_of(run, store_option(store))

@@ -250,13 +250,14 @@ def evaluations_of(snapshot: Snapshot) -> RunEvaluations:
     return RunEvaluations(states, leader_seeds_of(snapshot.run.kind, snapshot.run.config))
 
 
-def over_budget(snapshot: Snapshot, budget: int) -> list[int]:
-    """Return the open suggestions that a lowered budget has no room for, the last ones of the run."""
+def over_budget(snapshot: Snapshot, budget: int, dropped: Set[str] = OPEN) -> list[int]:
+    """Return the suggestions with one of the statuses `dropped` that a lowered budget has no room for, the last ones of
+    the run."""
     counted = [
         each for each in snapshot.evaluations if each.origin != "baseline" and each.evaluation.status != "failed"
     ]
     # Requests stay: somebody asked for them, while suggestions can be made again.
-    suggested = [each for each in counted if each.origin == "suggestion" and each.evaluation.status in OPEN]
+    suggested = [each for each in counted if each.origin == "suggestion" and each.evaluation.status in dropped]
     n = max(0, len(counted) - budget)
     return [each.evaluation.id for each in suggested[max(0, len(suggested) - n) :]] if n else []
 

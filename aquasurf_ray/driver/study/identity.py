@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from aquasurf_ray.analysis.studies.run_origin import STUDY
 from aquasurf_ray.driver.candidates import load_space, one_function_baselines, one_function_reference, refuse_roles
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import canonical_name
-from aquasurf_ray.driver.run_kinds import STUDY
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
 from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of
+from aquasurf_ray.driver.verbs.create_run import task_facts
 from aquasurf_ray.tasks import NetworkFactory, Splits, Task, TaskError
 from aquasurf_ray.tasks.loaders import Examples
 from aquasurf_ray.tasks.objective import Objective, classification
@@ -43,6 +44,7 @@ class StudyPlan:
         metric, direction: the name of the values, and whether higher ones are better.
         source: the task that spectra are taken from, if there are any.
         given_reference: the function that the user wants gains to be over, if any was named.
+        own_task: True if the source was given as a task or a network, and not by its name.
         identity: the settings that stay the same for the study's life.
     """
 
@@ -56,6 +58,11 @@ class StudyPlan:
     source: Task | None
     identity: dict[str, Any]
     given_reference: str | None = None
+    own_task: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the run's row keeps besides its settings and identity."""
+        return task_facts(self.reference, self.baselines, own=self.own_task)
 
     @property
     def reference(self) -> str | None:
@@ -121,9 +128,11 @@ def plan_of(
     identity = {**config.identity(), "space_digest": space.digest}
     if task is not None:
         assert loaded is not None  # noqa: S101 - `_mode_and_source` takes the spectra of a task that is given
-        return _plan_of_task(loaded, config, told, identity)
-    plan = _plan_of_own_values(loaded, config, told, identity)
-    return plan if reference is None else replace(plan, given_reference=_checked_reference(reference))
+        plan = _plan_of_task(loaded, config, told, identity)
+    else:
+        plan = _plan_of_own_values(loaded, config, told, identity)
+    named = None if reference is None else _checked_reference(reference)
+    return replace(plan, given_reference=named, own_task=isinstance(source, Task))
 
 
 def network_task(name: str, network: NetworkFactory, examples: Examples, objective: Objective | None) -> Task:

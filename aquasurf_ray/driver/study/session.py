@@ -21,13 +21,14 @@ from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.state.context import RunContext
-from aquasurf_ray.driver.state.evaluations import state_of
+from aquasurf_ray.driver.state.evaluations import over_budget, state_of
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.study.claims import TrialClaims
 from aquasurf_ray.driver.study.identity import StudyPlan
 from aquasurf_ray.driver.study.spectra import StudySpectra
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
+from aquasurf_ray.driver.verbs.changed_budget import changed_budget
 from aquasurf_ray.driver.verbs.create_run import known_run, new_run
 from aquasurf_ray.store import (
     AskedTrial,
@@ -62,6 +63,10 @@ def renew_trials(store: Store, held: dict[int, AskedTrial]) -> None:
     numbers = [trial.attempt_id for trial in list(held.values()) if trial.attempt_id is not None]
     if numbers:
         store.renew_trials(numbers)
+
+
+class BudgetChanged(Exception):
+    """Another process has changed the study's budget, so this one has to read the run again."""
 
 
 class StudySession:
@@ -100,6 +105,7 @@ class StudySession:
         """Return a trial for this process, or None if nothing can be asked for now.
 
         Raises:
+            BudgetChanged: another process has changed the budget.
             LeaseLost: a driver has taken the run over.
         """
         self.sync()
@@ -153,6 +159,9 @@ class StudySession:
     def _read_log(self) -> None:
         """Put every evaluation that the run's log names since the last call into the history, as the store has it."""
         events = self.store.events(self.run_id, after=self._last_event)
+        changed = any(event.kind == "budget" for event in events)
+        if changed and self.store.run(self._context.run.name).budget != self._most:
+            raise BudgetChanged
         self._last_event = events[-1].seq if events else self._last_event
         numbers = {event.evaluation_id for event in events if event.evaluation_id is not None}
         for request in self.store.requests(self.run_id, numbers):
@@ -161,12 +170,16 @@ class StudySession:
             self.history.evaluations.put(replace(state, ours=ours))
 
 
-def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Lease]:
+def open_run(store: Store, plan: StudyPlan, budget: int | None, events: Events) -> tuple[Run, Lease]:
     """Return the run of a study, created if there is none of this name, and the right to ask and tell.
+
+    Args:
+        budget: the budget that it gets; None to leave it as it is.
 
     Raises:
         BadUse: it has further seeds for its best functions, and no number of evaluations; or it is a search for a
-            function per role; or it has another reference.
+            function per role; or it has another reference, or
+            has finished more evaluations.
         RunExists: the run of this name is another one.
         RunHeld: a driver works on it.
     """
@@ -180,17 +193,8 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Le
     if run is None:
         task_id = store.add_task(plan.name, plan.version, plan.digest, plan.spec)
         rows = search_rows(config, load_space(config.space), plan.baselines)
-        new = new_run(
-            config,
-            "search",
-            name,
-            task_id,
-            plan.identity,
-            budget=budget,
-            storage=None,
-            reference=plan.reference,
-            baselines=plan.baselines,
-        )
+        facts = plan.facts()
+        new = new_run(config, "search", name, task_id, plan.identity, budget=budget, storage=None, facts=facts)
         run = store.create_run(new, store.add_functions(rows))
     if plan.given_reference not in (None, reference_name(run)):
         raise BadUse(
@@ -200,6 +204,13 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Le
     lease = store.share_run(
         run.id, this_process(), code_version=version("aquasurf-ray"), lease_seconds=config.lease_seconds
     )
-    if budget is not None and budget > (run.budget or 0):
-        store.set_budget(lease, budget)
+    if budget is not None and budget != run.budget:
+        _change_budget(store, run, lease, changed_budget(store, run, budget, events))
     return store.run(name), lease
+
+
+def _change_budget(store: Store, run: Run, lease: Lease, budget: int) -> None:
+    """Set the budget, and take back the queued suggestions that it has no room for; open trials end as they do."""
+    # Before the budget, which makes other processes read the run again: they must not find them in their queue.
+    store.withdraw(lease, over_budget(store.snapshot(run.id), budget, {"queued"}))
+    store.set_budget(lease, budget)

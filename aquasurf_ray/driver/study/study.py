@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aquasurf_ray.driver.callbacks.given import checked_callbacks
+from aquasurf_ray.driver.callbacks.notes_to_log import NotesToLog
 from aquasurf_ray.driver.errors import BadUse, TrialEnded, TrialTaken
 from aquasurf_ray.driver.events import Callback, Events
 from aquasurf_ray.driver.run.lease_keeper import Heartbeat
@@ -18,7 +20,7 @@ from aquasurf_ray.driver.run.training_events import training_ended, training_fai
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.study.identity import Direction, StudyPlan, network_task, plan_of
-from aquasurf_ray.driver.study.session import StudySession, open_run, renew_trials
+from aquasurf_ray.driver.study.session import BudgetChanged, StudySession, open_run, renew_trials
 from aquasurf_ray.driver.study.trial import BestTrial, State, Trial, number
 from aquasurf_ray.store import AskedTrial, LeaseLost, Store, StoreError, TellAnswer, this_process
 from aquasurf_ray.tasks import NetworkFactory, Task
@@ -27,6 +29,8 @@ from aquasurf_ray.tasks.objective import Objective
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between looks at the trials of other processes
@@ -52,14 +56,14 @@ class Study:
         metric: the name of the values in tables.
         reference: the function that gains are over, such as the one that your network has now; the study tries it among
             the first. By default that of the task or network in `features` or `task`, else ReLU.
-        evaluations: the number of trials of all processes together, besides the baselines; by default no limit. With
-            `leader_seeds` above 1 it must be given.
+        evaluations: the number of trials of all processes together, besides the baselines; by default no limit, or that
+            of the study that exists. With `leader_seeds` above 1 it must be given.
         callbacks: objects with a method `on_event(event)`, for what this process does (`driver.events`).
         **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`, ... with the
             meaning of `SearchConfig`.
 
     Raises:
-        BadUse: an argument is wrong, or the study has another reference.
+        BadUse: an argument is wrong, the study has another reference, or it has finished more evaluations.
         RunExists: the study of this name has other arguments.
         RunHeld: a driver works on the run of this name.
         StoreError: the store cannot be used.
@@ -89,7 +93,7 @@ class Study:
         callbacks: Iterable[Callback] = (),
         **options: Any,
     ) -> None:
-        self._events = Events(checked_callbacks(callbacks))
+        self._events = Events((NotesToLog(logger), *checked_callbacks(callbacks)))
         if (examples is None) != (features is None or isinstance(features, str | Task)):
             raise BadUse("features and examples go together: a network factory, and the data for its spectra")
         if examples is None and objective is not None:
@@ -304,14 +308,15 @@ class Study:
         return True
 
     def _attempt(self, work: Callable[[StudySession], T]) -> T:
-        """Return what `work` returns; a run that a driver has had and released meanwhile is opened again first.
+        """Return what `work` returns; a run that a driver has had and released meanwhile, or whose budget another
+        process has changed, is opened again first.
 
         Raises:
             RunHeld: a driver has it now.
         """
         try:
             return work(self._opened())
-        except LeaseLost:
+        except (LeaseLost, BudgetChanged):
             self._session = None
             return work(self._opened())
 
@@ -325,7 +330,8 @@ class Study:
         self._refuse_closed()
         self._heartbeat.check()
         if self._session is None:
-            run, lease = open_run(self._store, self._plan, self._budget)
+            run, lease = open_run(self._store, self._plan, self._budget, self._events)
+            self._budget = None  # when this process opens it again, another one may have changed the budget
             self._session = StudySession(self._store, run, lease, self._plan, self._held, self._events)
         return self._session
 

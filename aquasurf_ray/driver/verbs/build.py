@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
+from aquasurf_ray.analysis.studies.run_origin import OWN_TASK
 from aquasurf_ray.driver.benchmarks.export import check_benchmark_file, export_benchmark
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import load_space, one_function_baselines, space_rows
@@ -94,7 +95,8 @@ def start_build(
     name = config.name or f"build-{digest(identity)[:8]}"
 
     with Command(config, callbacks) as command:
-        run = command.find_or_create("build", name, config, loaded, identity, rows)
+        facts = {} if isinstance(task, str) else {OWN_TASK: True}
+        run = command.find_or_create("build", name, config, loaded, identity, rows, facts)
         result = command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))
     if output is not None:
         # Opened again, because the command has closed its store with the workers.

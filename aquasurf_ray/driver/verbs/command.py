@@ -7,7 +7,7 @@ Everything that is wrong with a command is reported before Ray starts, as far as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -91,13 +91,17 @@ class Command:
         task: Task,
         identity: dict[str, Any],
         rows: Sequence[FunctionRow],
+        facts: Mapping[str, Any],
     ) -> Run:
-        """Return the run of this name, or a new one with these functions, created once the workers are known to fit."""
+        """Return the run of this name, or a new one with these functions, created once the workers are known to fit.
+
+        `facts` are what its row keeps besides: see `new_run`.
+        """
         run = self.find(kind, name, config, task, identity)
         if run is not None:
             return run
         store, _ = self.connect()
-        return create_run(store, config, task, kind, name, identity, rows)
+        return create_run(store, config, task, kind, name, identity, rows, facts)
 
     def connect(self) -> tuple[Store, Workers]:
         """Connect to Ray, count the workers, and create a missing database. Repeated calls do this only once.

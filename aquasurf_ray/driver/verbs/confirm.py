@@ -15,13 +15,13 @@ from typing import Any
 
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
 from aquasurf_ray.analysis.studies.ranking import one_each
+from aquasurf_ray.analysis.studies.run_origin import OWN_TASK, has_task
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import baseline_rows, unique_rows
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
-from aquasurf_ray.driver.run_kinds import STUDY
 from aquasurf_ray.driver.settings.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
 from aquasurf_ray.driver.settings.places import store_url
@@ -104,7 +104,7 @@ def confirm_best(
 
 def check_confirmable(run: Run) -> None:
     """Raise BadUse for a run that cannot have winners to confirm."""
-    if STUDY in run.config and "task_digest" not in run.config:
+    if not has_task(run.config):
         raise BadUse(
             f"run '{run.name}' is a study without a task, so its winners cannot be retrained here; "
             "retrain them in your own loop, with other seeds"
@@ -177,5 +177,6 @@ def _confirm(
     if config.judge != "test":
         identity["judge"] = config.judge
     name = f"{run.name}-confirm-{digest(identity)[:8]}"
-    confirmation = command.find_or_create("confirm", name, config, loaded, identity, rows)
+    facts = {"top": top, **({} if task is None else {OWN_TASK: True})}
+    confirmation = command.find_or_create("confirm", name, config, loaded, identity, rows, facts)
     return command.execute(RunSpec(confirmation, config, loaded, task is None, config.evaluations, worker))

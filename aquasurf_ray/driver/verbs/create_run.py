@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
+from aquasurf_ray.analysis.studies.run_origin import OWN_TASK
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
 from aquasurf_ray.driver.settings.places import storage_folder
@@ -22,26 +24,20 @@ def create_run(
     name: str,
     identity: dict[str, Any],
     rows: Sequence[FunctionRow],
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
     """Return a new run, or the one of this name and identity that exists.
+
+    Args:
+        facts: see `new_run`; those of the task are added.
 
     Raises:
         RunExists: a run of this name has another identity.
     """
     task_id = store.add_task(task.name, task.version, task.digest, task.stored_spec())
     storage = storage_folder(config)
-    new = new_run(
-        config,
-        kind,
-        name,
-        task_id,
-        identity,
-        budget=config.evaluations,
-        storage=storage,
-        reference=task.reference,
-        baselines=task.baselines,
-        roles=task.roles,
-    )
+    facts = {**facts, **task_facts(task.reference, task.baselines, task.roles)}
+    new = new_run(config, kind, name, task_id, identity, budget=config.evaluations, storage=storage, facts=facts)
     return store.create_run(new, store.add_functions(rows))
 
 
@@ -54,9 +50,7 @@ def new_run(
     *,
     budget: int | None,
     storage: str | None,
-    reference: str | None,
-    baselines: Sequence[str],
-    roles: Sequence[str] = (),
+    facts: Mapping[str, Any],
 ) -> NewRun:
     """Return the row of a run that is to be created.
 
@@ -64,18 +58,13 @@ def new_run(
         identity: the settings and digests that stay for the run's life.
         budget: the number of evaluations, if this package decides it.
         storage: where this package writes checkpoints, if it does.
-        reference: the function that gains are over, if that is not ReLU.
-        baselines: the functions that are trained first, besides those of the paper or the zoo.
-        roles: the roles of the network, if each may have a function of its own.
+        facts: what readers of the run want to know besides; no part of the identity, since none changes a result.
     """
-    # No part of the identity, since none changes a result; what reads the run needs no task for them.
-    named = [function_row(text).name for text in baselines]
-    more = {"reference": reference, "task_baselines": named, "roles": list(roles)}
     return NewRun(
         name=name,
         kind=kind,
         task_id=task_id,
-        config={**config.stored(), **identity, **{key: value for key, value in more.items() if value}},
+        config={**config.stored(), **identity, **facts},
         config_digest=digest(identity),
         seed=config.seed,
         budget=budget,
@@ -83,6 +72,22 @@ def new_run(
         code_version=version("aquasurf-ray"),
         identity_keys=tuple(identity),
     )
+
+
+def task_facts(
+    reference: str | None, baselines: Sequence[str], roles: Sequence[str] = (), *, own: bool = False
+) -> dict[str, Any]:
+    """Return what readers of a run want to know of its task, and need no task for then.
+
+    Args:
+        reference: the function that gains are over, if that is not ReLU.
+        baselines: the functions that are trained first, besides those of the paper or the zoo.
+        roles: the roles of the network, if each may have a function of its own.
+        own: True if the task was given in Python, so that its name may be that of another one.
+    """
+    named = [function_row(text).name for text in baselines]
+    facts = {"reference": reference, "task_baselines": named, "roles": list(roles), OWN_TASK: own}
+    return {key: value for key, value in facts.items() if value}
 
 
 def create_unnamed(store: Store, base: str, create: Callable[[str], Run]) -> Run:

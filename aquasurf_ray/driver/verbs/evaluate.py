@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from aquasurf_ray.analysis.studies.run_origin import OWN_TASK, TRANSFERRED
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import unique_rows
 from aquasurf_ray.driver.events import Callback
@@ -51,11 +52,12 @@ def start_evaluation(
     *,
     seeds: int = EVALUATE_SEEDS,
     source: str | None = None,
+    top: int | None = None,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
 ) -> RunResult:
-    """Carry out `evaluate` with a configuration that is made already; `source` is the run that the functions are
-    transferred from, if they are: the task's own baselines are trained with them."""
+    """Carry out `evaluate` with a configuration that is made already; `source` is the run whose `top` best functions
+    are transferred, if they are: the task's own baselines are trained with them."""
     check_seeds(seeds)
     # An evaluation asks no surrogate, but its identity has the name of one, as it had before there was a choice.
     config = config.with_default_surrogate(EARLIER_SURROGATE)
@@ -69,8 +71,10 @@ def start_evaluation(
         "functions": sorted(row.name for row in rows),
         "seeds": seeds,
     }
+    facts: dict[str, Any] = {} if isinstance(task, str) else {OWN_TASK: True}
+    facts |= {} if source is None else {TRANSFERRED: source, "top": top}
     kind = "evaluate" if source is None else f"{source}-transfer"
     name = config.name or f"{kind}-{digest(identity)[:8]}"
     with Command(config, callbacks) as command:
-        run = command.find_or_create("evaluate", name, config, loaded, identity, rows)
+        run = command.find_or_create("evaluate", name, config, loaded, identity, rows, facts)
         return command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))

@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from aquasurf_ray.analysis.studies.run_origin import STUDY
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
-from aquasurf_ray.driver.run_kinds import KINDS, STUDY
 from aquasurf_ray.driver.settings.models import CONDITIONS, SearchConfig
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.settings.reading import make_config
@@ -18,6 +18,7 @@ from aquasurf_ray.driver.settings.stored_config import stored_values
 from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.verbs.arguments import loaded_task
+from aquasurf_ray.driver.verbs.changed_budget import changed_budget
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
 from aquasurf_ray.store import Run, Store
@@ -80,10 +81,10 @@ def resume_run(
         raise BadUse(f"task '{loaded.name}' has changed since run '{name}' began; restore it, or start another run")
     if "confirm" in given and config.confirm is not None and run.kind != "search":
         raise BadUse(f"run '{name}' is not a search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
-    budget = _new_budget(store, run, config.evaluations) if "evaluations" in given else run.budget or 0
     with Command(config, callbacks, store) as command:
-        if budget < (run.budget or 0):
-            command.events.note(f"run '{name}': the budget is lowered from {run.budget} evaluations to {budget}")
+        budget = run.budget or 0
+        if "evaluations" in given:
+            budget = changed_budget(store, run, config.evaluations, command.events)
         result = command.execute(RunSpec(run, config, loaded, task is None, budget, worker))
         return confirm_best(command, result, config, task, worker)
 
@@ -99,19 +100,3 @@ def _differs(run: Run, config: SearchConfig, key: str) -> bool:
 def _is_reached(store: Store, run: Run, until: str | None) -> bool:
     """Return whether the run has reached this condition already."""
     return until is not None and History.of(store.snapshot(run.id), {}).reaches(Until.parse(until))
-
-
-def _new_budget(store: Store, run: Run, evaluations: int) -> int:
-    if not KINDS[run.kind].suggests:
-        raise BadUse(f"run '{run.name}' trains a fixed list of functions, so --evaluations cannot change it")
-    done = sum(
-        n
-        for (origin, status), n in store.status(run.id).by_origin.items()
-        if origin != "baseline" and status in ("done", "diverged")
-    )
-    # Results cannot be taken back, so the budget cannot fall below them.
-    if evaluations < min(done, run.budget or 0):
-        raise BadUse(
-            f"run '{run.name}' has finished {done} evaluations; --evaluations cannot be lower, got {evaluations}"
-        )
-    return evaluations

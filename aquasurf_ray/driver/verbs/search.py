@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from aquasurf_ray.analysis.studies.run_origin import OWN_TASK
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import baseline_rows, load_space, search_rows
 from aquasurf_ray.driver.errors import BadUse
@@ -15,6 +16,7 @@ from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.settings.stored_config import stored_values
 from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of, recipe_changes, tuning_setting
+from aquasurf_ray.driver.verbs.changed_budget import changed_budget
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
 from aquasurf_ray.driver.verbs.create_run import create_run, create_unnamed
@@ -48,7 +50,7 @@ def search(
             functions with more seeds), `time_budget="2h30m"` or `until="val_accuracy>=0.99"` (ends the run sooner).
 
     Raises:
-        BadUse: the request is wrong, and nothing was started.
+        BadUse: the request is wrong, or the run has finished more evaluations, and nothing was started.
         Interrupted, RunFailed: the run stopped early; `resume` continues it.
         StoreError: the database cannot be used, or another driver has the run.
     """
@@ -82,10 +84,12 @@ def start_search(
             n = len(rows) - len(baseline_rows(loaded.baselines, config.baselines))
             if n < config.candidates:
                 command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
-            create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows)
+            facts = {} if isinstance(task, str) else {OWN_TASK: True}
+            create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows, facts=facts)
             run = create_unnamed(store, loaded.name, create) if config.name is None else create(config.name)
-        # The same command again must not lower a budget that `resume` has raised.
         budget = max(config.evaluations, run.budget or 0)
+        if command.store is not None and "evaluations" in config.model_fields_set:  # the default lowers nothing
+            budget = changed_budget(command.store, run, config.evaluations, command.events)
         result = command.execute(RunSpec(run, config, loaded, isinstance(task, str), budget, worker))
         return confirm_best(command, result, config, None if isinstance(task, str) else task, worker)
 

@@ -65,7 +65,9 @@ def transfer(
     config = make_config({"task": name_of(to), "store": store, **options})
     functions = [*best, *baselines]
     with shown_progress(progress, callbacks) as callbacks:
-        return start_evaluation(config, functions, to, seeds=seeds, source=source, callbacks=callbacks, worker=worker)
+        return start_evaluation(
+            config, functions, to, seeds=seeds, source=source, top=top, callbacks=callbacks, worker=worker
+        )
 
 
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:

@@ -219,10 +219,42 @@ def test_a_study_that_nobody_has_any_more_gives_its_trials_back(make, url):
 
 def test_a_budget_can_be_raised_and_is_shared(make, url):
     assert len(told(make(evaluations=2))) == N_BASELINES + 2
-    assert told(make(evaluations=1)) == []
     assert len(told(make(evaluations=5))) == 3
+    assert told(make()) == [], "without a number, the study keeps its own"
     with Store.open(url) as store:
         assert (store.run("s").budget, store.run("s").status) == (5, "finished")
+
+
+def test_a_lower_budget_is_said_and_cannot_be_less_than_what_is_done(make, url, caplog):
+    told(make(evaluations=10), N_BASELINES + 3)
+    with pytest.raises(BadUse, match="run 's' has finished 3 evaluations; evaluations cannot be lower, got 2"):
+        make(evaluations=2)
+    assert len(told(make(evaluations=4))) == 1
+    assert "run 's': the budget is lowered from 10 evaluations to 4" in caplog.text
+    with Store.open(url) as store:
+        assert (store.run("s").budget, store.run("s").status) == (4, "finished")
+
+
+def test_a_study_without_a_limit_gets_one(make, caplog):
+    told(make(), N_BASELINES + 3)
+    with pytest.raises(BadUse, match="has finished 3 evaluations"):
+        make(evaluations=2)
+    assert len(told(make(evaluations=5))) == 2
+    assert "the budget is lowered from no limit to 5" in caplog.text
+
+
+def test_another_process_follows_a_budget_that_changes(make, url):
+    one = make(evaluations=10)
+    told(one, N_BASELINES + 2)
+    two = make(evaluations=10)
+    left = [one.ask(), two.ask()]
+    two.close()  # its trial is queued again, and the lower budget has no room for it
+    make(evaluations=3)
+    one.tell(left[0], 0.1)
+    assert one.ask() is None
+    assert len(evaluations(url)) == N_BASELINES + 3
+    make(evaluations=6)
+    assert len(told(one)) == 3, "it opens the run again, without lowering the budget to its own"
 
 
 def test_a_process_with_trials_of_its_own_does_not_wait_and_others_do(make):

@@ -47,7 +47,7 @@ def test_a_change_that_would_make_it_another_run_is_refused(here, cluster, chang
 
 def test_a_run_that_does_not_search_keeps_its_number_of_trainings_and_is_not_confirmed(here, cluster):
     name = evaluate(["tanh(x)"], "digits", store=here).name
-    with pytest.raises(BadUse, match="trains a fixed list of functions, so --evaluations cannot change it"):
+    with pytest.raises(BadUse, match="trains a fixed list of functions, so evaluations cannot change it"):
         resume(name, store=here, evaluations=9)
     with pytest.raises(BadUse, match=f"is not a search; confirm its best with: aquasurf confirm {name}"):
         resume(name, store=here, confirm=3)

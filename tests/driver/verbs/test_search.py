@@ -116,7 +116,7 @@ def test_a_finished_run_is_left_alone_and_a_larger_budget_is_met(here):
     before = functions(here, "one")
     assert resume("one", store=here, worker=ScriptedWorker, evaluations=18).evaluations == 26
     assert functions(here, "one")[:20] == before
-    with pytest.raises(BadUse, match="has finished 18 evaluations; --evaluations cannot be lower, got 5"):
+    with pytest.raises(BadUse, match="has finished 18 evaluations; evaluations cannot be lower, got 5"):
         resume("one", store=here, evaluations=5)
 
 

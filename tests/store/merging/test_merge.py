@@ -508,7 +508,7 @@ def test_an_invalid_other_store_is_refused_and_not_created(new, tmp_path):
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_confirmation_follows_its_run_to_another_name(new):
+def test_a_confirmation_and_a_transfer_follow_their_run_to_another_name(new):
     one, other = new("one.db"), new("other.db")
     with open_store(one) as opened:
         finish(opened, "search", 0.5)
@@ -517,9 +517,12 @@ def test_a_confirmation_follows_its_run_to_another_name(new):
         task = opened.run("search").task_id
         config = {"confirms": "search", "first_seed": 1}
         opened.create_run(NewRun("confirm", "confirm", task, config, "digest-c", 0, 1, None, "0.1.0"))
+        source = {"transferred_from": "search"}
+        opened.create_run(NewRun("transfer", "evaluate", task, source, "digest-t", 0, 1, None, "0.1.0"))
     with open_store(one) as opened:
         opened.merge(other)
         assert opened.run("confirm").config == {"confirms": "search-2", "first_seed": 1}
+        assert opened.run("transfer").config == {"transferred_from": "search-2"}
 
 
 @pytest.mark.parametrize("trained", ["there", "here"])

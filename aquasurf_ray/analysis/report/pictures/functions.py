@@ -13,6 +13,7 @@ from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.studies.explanation import values_and_slopes
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.run_origin import knows_task
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import LeaderboardRow
 
@@ -60,9 +61,9 @@ def _parts(function: str) -> dict[str, str]:
 
 
 def _explained(function: str, config: Mapping[str, Any]) -> str:
-    """Return the part of the caption that says which command draws a network's inputs; empty without a stored task,
-    because the name of a task's record is a label, which no command knows."""
-    if "task" not in config:
+    """Return the part of the caption that says which command draws a network's inputs; empty where no command knows
+    the task, as with that of a user's own loop."""
+    if not knows_task(config):
         return ""
     modules = [word for module in config.get("modules") or () for word in ("--modules", module)]
     command = shlex.join(["aquasurf", "explain", function, "--task", str(config["task"]), *modules])

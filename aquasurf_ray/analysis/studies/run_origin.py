@@ -1,0 +1,38 @@
+"""What a run's configuration says of how the run came about, and so which commands know its task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.registry import check_name
+
+STUDY = "study"
+"""The key of a run's configuration that only studies have: their values are told by a loop of the user's own."""
+DRAWS = "draws"
+"""The key that only runs of Ray Tune have: how often each function is tried."""
+OWN_TASK = "own_task"
+"""The key of runs that were started from Python with a task, which may have the name of another one."""
+TRANSFERRED = "transferred_from"
+"""The key of a transfer's run: the run whose best functions it trains."""
+
+
+def has_task(config: Mapping[str, Any]) -> bool:
+    """Return whether the values of a run, or the spectra of its network, are those of a task."""
+    return STUDY not in config or "task_digest" in config
+
+
+def knows_task(config: Mapping[str, Any]) -> bool:
+    """Return whether commands find the task of a run by the name in its configuration.
+
+    >>> knows_task({"task": "digits"}), knows_task({"task": "digits", "own_task": True}), knows_task({"task": "mine"})
+    (True, False, False)
+    """
+    if "task" not in config or config.get(OWN_TASK) or not has_task(config):
+        return False
+    try:
+        check_name(str(config["task"]))
+    except TaskError:
+        return False
+    return True
