@@ -25,10 +25,12 @@ class AskedTrial:
 
 @dataclass(frozen=True)
 class OpenTrial:
-    """A trial whose result is not known yet. `age` is the time since its last heartbeat, by the database's clock."""
+    """A trial of a function whose result is not known yet. `age` is the time since its last heartbeat, by the
+    database's clock."""
 
     attempt_id: int
     evaluation_id: int
+    function: str
     owner: LeaseOwner
     heartbeat: int
     lease_seconds: float

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import utc_now
-from aquasurf_ray.store.database.schema import Attempt, TrialLease, table
+from aquasurf_ray.store.database.schema import Attempt, Evaluation, Function, TrialLease, table
 from aquasurf_ray.store.records.evaluations import StartRecord
 from aquasurf_ray.store.records.leases import LeaseOwner
 from aquasurf_ray.store.records.trials import OpenTrial
@@ -75,6 +75,7 @@ def open_trials(connection: sa.Connection, run_id: int) -> list[OpenTrial]:
         sa.select(
             Attempt.id,
             Attempt.evaluation_id,
+            Function.name,
             TrialLease.owner,
             TrialLease.heartbeat,
             TrialLease.seconds,
@@ -82,6 +83,8 @@ def open_trials(connection: sa.Connection, run_id: int) -> list[OpenTrial]:
             utc_now().label("now"),
         )
         .join(TrialLease, TrialLease.attempt_id == Attempt.id)
+        .join(Evaluation, Evaluation.id == Attempt.evaluation_id)
+        .join(Function, Function.id == Evaluation.function_id)
         .where(Attempt.run_id == run_id, Attempt.outcome.is_(None))
         .order_by(Attempt.id)
     )
@@ -90,6 +93,7 @@ def open_trials(connection: sa.Connection, run_id: int) -> list[OpenTrial]:
         OpenTrial(
             attempt_id=row.id,
             evaluation_id=row.evaluation_id,
+            function=row.name,
             owner=to_owner(row.owner),
             heartbeat=row.heartbeat,
             lease_seconds=row.seconds,

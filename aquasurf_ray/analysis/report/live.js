@@ -135,7 +135,9 @@ function showNow(now) {
   $("now-best").replaceChildren(...best);
   $("now-failures").textContent = failureText(now);
   $("now-causes").replaceChildren(...now.causes.map((cause) => element("li", `${cause.n} x ${cause.text}`)));
-  showWorkers(isRunning ? now.workers : null, now.age);
+  if (now.loops.length) showProcesses(LOOP_COLUMNS, now.loops, "Processes with trials", "");
+  else if (now.workers.length && isRunning) showProcesses(WORKER_COLUMNS, now.workers, "Workers", `as of ${Math.round(now.age)} s ago`);
+  else showNoWorker(isRunning ? "No worker has reported yet." : "No worker: the run is not running.");
   $("now-events").replaceChildren(...now.events.map((event) => {
     const item = element("li");
     item.append(timeElement(event.at), event.text);
@@ -160,6 +162,12 @@ const WORKER_COLUMNS = [
   { name: "GPU", of: (worker) => worker.gpu_percent, shown: gpuText, down: true },
   { name: "node", of: (worker) => worker.node, shown: (worker) => worker.node ?? "" },
 ];
+const LOOP_COLUMNS = [ // of a study, whose trainings are in the loops of its processes
+  { name: "process", of: (loop) => loop.pid, shown: (loop) => `${loop.host} pid ${loop.pid}` },
+  { name: "trains", of: (loop) => loop.trains, shown: (loop) => element("code", loop.trains) },
+  { name: "state", of: (loop) => loop.state, shown: (loop) => statusElement(loop.state) },
+  { name: "last heartbeat", of: (loop) => loop.heartbeat_age, shown: (loop) => `${Math.round(loop.heartbeat_age)} s ago`, down: true },
+];
 let workerTable = null; // and `names`, those of its columns
 
 function gpuText(worker) {
@@ -167,21 +175,21 @@ function gpuText(worker) {
   return `${Math.round(worker.gpu_percent)} %${worker.gpu_gb ? `, ${worker.gpu_gb} GB` : ""}`;
 }
 
-// Columns that no worker has a value for are left out, so the table is made again when others are filled.
-function showWorkers(workers, age) {
-  if (!workers?.length) {
-    workerTable = null;
-    $("now-workers").replaceChildren(element("p", workers ? "No worker has reported yet." : "No worker: the run is not running."));
-    return;
-  }
-  const used = WORKER_COLUMNS.filter((column) => workers.some((worker) => column.shown(worker) !== ""));
+function showNoWorker(why) {
+  workerTable = null;
+  $("now-workers").replaceChildren(element("p", why));
+}
+
+// Columns that no process has a value for are left out, so the table is made again when others are filled.
+function showProcesses(columns, processes, caption, age) {
+  const used = columns.filter((column) => processes.some((each) => column.shown(each) !== ""));
   const names = used.map((column) => column.name).join();
   if (workerTable?.names !== names) {
-    workerTable = { names, ...dataTable(used, "Workers", { column: 0, down: false }), age: element("p") };
+    workerTable = { names, ...dataTable(used, caption, { column: 0, down: false }), age: element("p") };
     $("now-workers").replaceChildren(workerTable.host, workerTable.age);
   }
-  workerTable.fill(workers);
-  workerTable.age.textContent = `as of ${Math.round(age)} s ago`;
+  workerTable.fill(processes);
+  workerTable.age.textContent = age;
 }
 
 // A screen reader is told when the number of results or the status changes, and not of every second.

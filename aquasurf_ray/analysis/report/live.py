@@ -6,7 +6,7 @@ It reads the store's verbs only and imports nothing heavy, so that the first ans
 from __future__ import annotations
 
 from collections import Counter, deque
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
@@ -15,6 +15,8 @@ from aquasurf_ray.store import EventRecord, Run, RunActivity, RunStatus, Store
 
 Json = dict[str, Any]
 EVENTS_SHOWN = 15
+RATE_PERIOD = timedelta(hours=1)  # a rate is over an hour, or over ten results if these took longer
+RATE_COUNT = 10
 _WORDS = {
     "created": "the run was created with {candidates} candidates",
     "lease_taken": "a driver started on {host}",
@@ -37,24 +39,40 @@ _WORDS = {
 
 
 class EventTail:
-    """The last events of a run in words; each call reads what is new in its log."""
+    """The last events of a run in words, and the rate of its results; each call reads what is new in its log."""
 
     def __init__(self, store: Store, run: Run) -> None:
         self._store = store
         self._run = run
         self._metric = store.task(run.task_id).metric
         self._last: deque[EventRecord] = deque(maxlen=EVENTS_SHOWN)
+        self._times: deque[datetime] = deque()  # the beginning, and each result since
         self.seq = 0
 
     def read(self) -> list[Json]:
         """Return the last events, latest first: `at` as ISO 8601, and `text`."""
         for event in self._store.events(self._run.id, after=self.seq):
             self.seq = event.seq
+            self._time(event)
             if event.kind in _WORDS:
                 self._last.append(event)
         wanted = {event.function_id for event in self._last if event.function_id is not None}
         names = {number: function.name for number, function in self._store.functions(wanted).items()}
         return [{"at": event.at.isoformat(), "text": self._text(event, names)} for event in reversed(self._last)]
+
+    def per_hour(self, now: datetime) -> float | None:
+        """Return the results per hour until now, as of the last `read`; None before the first."""
+        times = self._times
+        while len(times) > RATE_COUNT + 1 and now - times[1] >= RATE_PERIOD:
+            times.popleft()
+        seconds = (now - times[0]).total_seconds() if times else 0.0
+        return (len(times) - 1) * 3600 / seconds if len(times) > 1 and seconds > 0 else None
+
+    def _time(self, event: EventRecord) -> None:
+        if event.kind in ("interrupted", "finished"):  # the time until somebody continues it is none of work
+            self._times.clear()
+        elif event.kind in (("result", "diverged") if self._times else ("started",)):
+            self._times.append(event.at)
 
     def _text(self, event: EventRecord, names: dict[int, str]) -> str:
         data = event.data or {}
@@ -78,12 +96,12 @@ def run_now(store: Store, run: Run, tail: EventTail) -> Json:
     """Return the state of a run now."""
     status, activity = store.status(run.id), store.activity(run.id)
     now = activity_document(activity, store.failure_causes(run.id))
-    live = now["live"] or {"workers": [], "per_hour": None, "seconds_left": None, "ending": None, "age": 0.0}
-    events = tail.read()
+    events, row = tail.read(), _row(status, activity, best_of_run(store, status))
+    live = now["live"] or {"workers": [], "ending": None, "age": 0.0, **_rate_of_loops(row, now["loops"], tail)}
     reasons = Counter(str(each.evaluation.reason).partition(":")[0] for each in status.divergences)
     causes = [{"n": n, "text": f"diverged: {reason}"} for reason, n in reasons.most_common()]
     causes += [{"n": cause["tries"], "text": f"failed: {cause['cause']}"} for cause in now["failure_causes"]]
-    return _row(status, activity, best_of_run(store, status)) | {
+    return row | {
         "spectra": status.spectra_done + status.spectra_diverged,
         "candidates": status.n_candidates,
         "message": live["ending"] or status.run.message,
@@ -91,9 +109,17 @@ def run_now(store: Store, run: Run, tail: EventTail) -> Json:
         "seconds_left": live["seconds_left"],
         "age": live["age"],
         "workers": live["workers"],
+        "loops": now["loops"],
         "causes": causes,
         "events": events,
     }
+
+
+def _rate_of_loops(row: Json, loops: list[Json], tail: EventTail) -> Json:
+    """Return the rate of a study, and the seconds left if it has a budget: its processes report neither."""
+    per_hour = tail.per_hour(datetime.now(UTC)) if loops else None
+    left = None if per_hour is None or row["wanted"] is None else max(row["wanted"] - row["evaluations"], 0)
+    return {"per_hour": per_hour, "seconds_left": None if left is None or per_hour is None else left * 3600 / per_hour}
 
 
 class RunList:

@@ -49,7 +49,7 @@ def _driver_document(activity: stored.RunActivity) -> dict[str, Any] | None:
 
 
 def _loop_documents(activity: stored.RunActivity) -> list[dict[str, Any]]:
-    """Return the processes that have trials of a study."""
+    """Return the processes that have trials of a study, and the functions that they train."""
     processes: dict[stored.LeaseOwner, list[stored.OpenTrial]] = {}
     for trial in activity.trials:
         processes.setdefault(trial.owner, []).append(trial)
@@ -58,7 +58,7 @@ def _loop_documents(activity: stored.RunActivity) -> list[dict[str, Any]]:
         age, lease = min(trial.age for trial in trials), max(trial.lease_seconds for trial in trials)
         state = "dead" if stored.is_dead(owner) else "silent" if age > lease else "alive"
         found = {"host": owner.host, "pid": owner.pid, "trials": len(trials), "state": state, "heartbeat_age": age}
-        documents.append(found)
+        documents.append(found | {"trains": ", ".join(trial.function for trial in trials)})
     return documents
 
 

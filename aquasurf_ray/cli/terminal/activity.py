@@ -7,7 +7,7 @@ from typing import Any
 from aquasurf_ray.analysis.studies.activity import WORKER_COLUMNS
 from aquasurf_ray.cli.terminal.output import print_table
 
-LOOP_COLUMNS = ("host", "pid", "trials", "state", "heartbeat_age")
+LOOP_COLUMNS = ("host", "pid", "trials", "trains", "state", "heartbeat_age")
 CAUSE_COLUMNS = ("tries", "cause")
 
 

@@ -1,0 +1,112 @@
+"""What a report says of a study: no command that would be refused, and the call that opens the study again."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+
+import pytest
+from study_loops import merit
+
+from aquasurf_ray import Study
+from aquasurf_ray.analysis.report.front import front
+from aquasurf_ray.analysis.report.live import EventTail, run_now
+from aquasurf_ray.analysis.report.pictures.functions import functions
+from aquasurf_ray.analysis.report.summary import reproduction
+from aquasurf_ray.analysis.studies.findings import read_findings
+from aquasurf_ray.cli.main import main
+from aquasurf_ray.driver.verbs.repeat_command import command_of
+from aquasurf_ray.store import Store
+from aquasurf_ray.tasks import load_task
+
+OPTIONS = {"candidates": 20, "first_candidates": 20}
+
+
+@pytest.fixture
+def url(tmp_path, monkeypatch):
+    monkeypatch.setenv("AQUASURF_STORE", f"sqlite:///{tmp_path}/s.db")
+    return f"sqlite:///{tmp_path}/s.db"
+
+
+def told(**options):
+    with Study("my loop", **OPTIONS, **options) as study:
+        for trial in study:
+            study.tell(trial, merit(trial.function))
+
+
+def reported(url):
+    """The text of the report and its captions."""
+    with Store.open(url) as store:
+        findings = read_findings(store, "my loop", command_of(store.run("my loop")), quick=True)
+    return html.unescape(re.sub(r"<[^>]+>", "", front(findings) + reproduction(findings))) + functions(findings).words
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"direction": "minimize", "metric": "loss", "evaluations": 2, "reference": "gelu(x)", "seed": 3},
+        {"direction": "maximize"},
+        {"task": "digits", "features": "outputs"},
+    ],
+)
+def test_the_call_that_repeats_a_study_opens_it(url, options):
+    Study("my loop", **OPTIONS, **options).close()
+    with Store.open(url) as store:
+        code = command_of(store.run("my loop"))
+    assert "None" not in code
+    found = {}
+    exec(code, found)
+    with found["study"] as study, Store.open(url) as store:
+        assert [run.name for run in store.runs()] == ["my loop"]
+        assert study.direction == options.get("direction", "maximize")
+
+
+def test_a_report_on_a_loop_without_a_task_names_no_command_that_is_refused(url):
+    told(direction="maximize", evaluations=2)
+    text = reported(url)
+    assert "Confirm it in your own loop, with other seeds." in text
+    assert "study = Study('my loop', direction='maximize', metric='value', evaluations=2" in text
+    assert not re.findall(r"aquasurf (confirm|explain|search) ", text)
+
+
+def test_a_report_on_a_loop_with_the_spectra_of_a_task_names_its_commands(url):
+    told(direction="maximize", features="digits", evaluations=1)
+    text = reported(url)
+    assert "Confirm it with: aquasurf confirm 'my loop'" in text
+    assert "--task digits draws them" in text
+    assert "features='digits'" in text
+
+
+def test_a_report_on_a_task_that_was_given_in_python_names_calls(url):
+    told(task=load_task("digits"), evaluations=1, features="outputs")
+    text = reported(url)
+    assert "Confirm it in Python, with its task: aquasurf_ray.driver.confirm('my loop', task=task)" in text
+    assert "from aquasurf_ray import search\nsearch(task, space='three-node', evaluations=1" in text
+    assert not re.findall(r"aquasurf (confirm|explain|search) ", text)
+
+
+def test_the_page_of_watch_shows_the_processes_of_a_study_and_its_rate(url):
+    with Study("my loop", direction="maximize", evaluations=2, **OPTIONS) as study, Store.open(url) as store:
+        run = store.run("my loop")
+        tail = EventTail(store, run)
+        assert run_now(store, run, tail)["per_hour"] is None
+        first, second = study.ask(), study.ask()
+        study.tell(first, 0.5)
+        now = run_now(store, run, tail)
+        (loop,) = now["loops"]
+        assert (loop["pid"], loop["trains"], loop["state"]) == (os.getpid(), second.function, "alive")
+        assert (now["status"], now["workers"]) == ("running", [])
+        assert now["per_hour"] > 0
+        assert now["seconds_left"] == pytest.approx((now["wanted"] - 1) * 3600 / now["per_hour"])
+        assert main(["status", "my loop"]) == 0
+
+
+def test_a_study_without_a_limit_has_a_rate_and_no_end(url):
+    with Study("my loop", direction="maximize", **OPTIONS) as study, Store.open(url) as store:
+        study.tell(study.ask(), 0.5)
+        study.ask()
+        run = store.run("my loop")
+        now = run_now(store, run, EventTail(store, run))
+    assert now["per_hour"] > 0
+    assert (now["wanted"], now["seconds_left"]) == (None, None)
