@@ -41,6 +41,8 @@ def evaluate(
 ) -> None:
     """Train the given functions, without a search.
 
+    With several seeds, the task's reference is trained too, and the table has the gains over it.
+
     `aquasurf evaluate zoo --task TASK --seeds 5 --format latex` compares all published functions that have names.
     Results that exist are reused, so another --format costs nothing.
     """

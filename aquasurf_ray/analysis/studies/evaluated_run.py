@@ -17,7 +17,6 @@ from aquasurf_ray.analysis.studies.confirmation import (
 )
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, scores_by_seed
 from aquasurf_ray.analysis.studies.reference import reference_name
-from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import Run, Store, TaskMetric
 
 
@@ -39,13 +38,17 @@ class EvaluatedFunction:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The functions of a run, best mean first, those that diverged last; gains are over `reference`, if it is known."""
+    """The functions of a run, best mean first, those that diverged last.
+
+    Gains are over `reference`, the task's; they are unknown unless the run trained it (`is_compared`).
+    """
 
     name: str
     task: str
     seeds: tuple[int, ...]
     metric: TaskMetric
-    reference: str | None
+    reference: str
+    is_compared: bool
     functions: tuple[EvaluatedFunction, ...]
 
 
@@ -78,8 +81,8 @@ def read_evaluation(store: Store, name: str) -> Evaluation:
     ]
     task = store.task(run.task_id)
     ranked = sorted(found, key=lambda each: (len(found) if each.rank is None else each.rank, each.function))
-    over = None if reference is None else functions[reference].name
-    return Evaluation(run.name, task.name, tuple(seeds), task.metric, over, tuple(ranked))
+    over = reference_name(run) if reference is None else functions[reference].name
+    return Evaluation(run.name, task.name, tuple(seeds), task.metric, over, reference is not None, tuple(ranked))
 
 
 def _rank(mean: SeedMean, means: list[SeedMean]) -> int | None:
@@ -90,15 +93,15 @@ def _rank(mean: SeedMean, means: list[SeedMean]) -> int | None:
 
 
 def _reference(store: Store, run: Run) -> int | None:
-    """Return the place of the task's reference among the functions of a run, or else that of ReLU."""
+    """Return the place of the task's reference among the functions of a run; None if the run did not train it."""
     ids = [function.id for function in store.candidates(run.id)]
-    known = baseline_ids(store, run)
-    return next((ids.index(known[name]) for name in (reference_name(run), REFERENCE) if known.get(name) in ids), None)
+    number = baseline_ids(store, run).get(reference_name(run))
+    return ids.index(number) if number in ids else None
 
 
 def _differences(scores: Sequence[Scores], reference: int | None) -> list[PairedDifference]:
     """Return the differences to the reference, corrected for the number of the other functions."""
-    # Somebody may evaluate functions without ReLU; gains are then unknown, not zero.
+    # With a single seed, functions may be evaluated without the reference; gains are then unknown, not zero.
     if reference is None:
         return [PairedDifference(None, None)] * len(scores)
     compared = [paired_difference(row, scores[reference]) for row in scores]

@@ -2,8 +2,8 @@
 
 Columns: `mean` over the seeds with its 95% interval from `low` to `high`, which stays within the metric's range; `test`
 is the mean on the test split, all else is on the validation split. `gain` is the mean difference to the task's
-reference, or else to ReLU, with the same seeds, positive if better, and `p` the p-value of the paired t-test with
-Holm's correction for the number of functions.
+reference with the same seeds, positive if better, and `p` the p-value of the paired t-test with Holm's correction for
+the number of functions; both are unknown if the run did not train the reference.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def print_evaluation(name: str, store: str | None, form: Table) -> None:
         print_rows(COLUMNS, [[row[column] for column in COLUMNS] for row in rows], Format.csv)
     elif form is Table.json:
         about = {"run": found.name, "task": found.task, "metric": found.metric.name, "seeds": list(found.seeds)}
+        about["reference"] = found.reference if found.is_compared else None
         print_json(about | {"functions": rows})
     else:
         print(f"{_title(found)}:\n")
@@ -77,7 +78,9 @@ def _title(found: Evaluation) -> str:
 def _note(found: Evaluation) -> str:
     """Return what the columns are: splits, and how gains are tested."""
     splits = "Mean with 95% interval, gain and p are on the validation split."
-    return splits if found.reference is None else f"{splits} {gain_words(found.reference, 'number of functions')}"
+    if found.is_compared:
+        return f"{splits} {gain_words(found.reference, 'number of functions')}"
+    return f"{splits} Gain and p need the reference, {found.reference}, which this run did not train: evaluate it too."
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

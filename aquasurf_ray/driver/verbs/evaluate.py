@@ -1,4 +1,4 @@
-"""evaluate(...): train given functions and nothing else, in a run without a surrogate."""
+"""evaluate(...): train given functions, and the reference that they are compared with, in a run without a surrogate."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aquasurf_ray.analysis.studies.run_origin import OWN_TASK, TRANSFERRED
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.callbacks.progress import shown_progress
-from aquasurf_ray.driver.candidates import unique_rows
+from aquasurf_ray.driver.candidates import function_row, unique_rows
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.settings.defaults import EVALUATE_SEEDS
@@ -31,6 +32,8 @@ def evaluate(
     **options: Any,
 ) -> RunResult:
     """Train the given functions with seeds 0, 1, ..., `seeds` - 1 on a task; results that the store has are reused.
+
+    With several seeds, the task's reference is trained too, because gains are over it.
 
     Args:
         functions: expressions and names; the word `zoo` stands for all published functions that have names.
@@ -62,7 +65,11 @@ def start_evaluation(
     # An evaluation asks no surrogate, but its identity has the name of one, as it had before there was a choice.
     config = config.with_default_surrogate(EARLIER_SURROGATE)
     loaded = loaded_task(task, config)
-    rows = unique_rows([*functions, *(() if source is None else loaded.baselines)], loaded.roles)
+    given = unique_rows([*functions, *(() if source is None else loaded.baselines)], loaded.roles)
+    # A single seed has no test of a gain, and a function that is only tried should cost one training.
+    reference = function_row(loaded.reference or REFERENCE)
+    is_added = seeds > 1 and reference.fingerprint not in {row.fingerprint for row in given}
+    rows = [*given, reference] if is_added else given
     config = config.model_copy(update={"evaluations": len(rows) * seeds})
     identity = {
         **config.identity(),
@@ -77,4 +84,6 @@ def start_evaluation(
     name = config.name or f"{kind}-{digest(identity)[:8]}"
     with Command(config, callbacks) as command:
         run = command.find_or_create("evaluate", name, config, loaded, identity, rows, facts)
+        if is_added and run.created:
+            command.events.note(f"the reference {reference.name} is trained too: gains are over it")
         return command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))

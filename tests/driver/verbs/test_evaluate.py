@@ -18,6 +18,12 @@ def test_an_evaluation_has_a_name_of_its_content_and_is_found_by_it(here, cluste
     assert (len(cluster.joined), cluster.specs[0].budget) == (1, 4)
 
 
+def test_with_several_seeds_the_reference_is_trained_too_whatever_it_is_called(here, cluster):
+    assert evaluate(["tanh(x)"], "digits", seeds=2, store=here).budget == 4
+    assert evaluate(["max(x,0)", "tanh(x)"], "digits", seeds=2, store=here).budget == 4
+    assert evaluate(["tanh(x)"], "digits", store=here).budget == 1
+
+
 def test_an_evaluation_of_other_functions_or_seeds_is_another_run(here, cluster):
     names = {
         evaluate(functions, "digits", seeds=seeds, store=here).name
@@ -27,13 +33,13 @@ def test_an_evaluation_of_other_functions_or_seeds_is_another_run(here, cluster)
 
 
 def test_functions_are_stored_under_their_canonical_names_with_seeds_from_0(here, cluster):
-    result = evaluate(["mul(x,sigmoid(x))", "swish(x)"], "digits", seeds=3, store=here)
+    result = evaluate(["mul(x,sigmoid(x))", "swish(x)", "relu(x)"], "digits", seeds=3, store=here)
     (spec,) = cluster.specs
     with Store.open(here) as store:
         run = store.run(result.name)
         seeds = sorted(entry.evaluation.seed for entry in store.snapshot(run.id).evaluations)
-        assert len(store.candidates(run.id)) == 1, "both are the same function"
-    assert (seeds, run.budget, spec.budget) == ([0, 1, 2], 3, 3)
+        assert len(store.candidates(run.id)) == 2, "two are the same function"
+    assert (seeds, run.budget, spec.budget) == ([0, 0, 1, 1, 2, 2], 6, 6)
     assert (run.kind, run.config["seeds"], run.config.get("surrogate", EARLIER_SURROGATE)) == (
         "evaluate", 3, EARLIER_SURROGATE,
     )  # fmt: skip
