@@ -46,12 +46,11 @@ def top(
 
 
 def _print_front(name: str, store: str | None, *, n: int | None, form: Format) -> None:
-    from aquasurf_ray.analysis.studies.confirmed_run import latest_confirmation
     from aquasurf_ray.analysis.studies.ranking import confirmed_front
 
     with open_store(store) as opened:
         run = opened.run(name)
-        confirmation = latest_confirmation(opened, run)
+        confirmation = confirmation_of(opened, run)
         rows = confirmed_front(opened.leaderboard(run_id=run.id), confirmation)
         board = Board.of(opened, run, rows[:n], confirmation)
     if not board.rows:

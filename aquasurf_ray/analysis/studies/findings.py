@@ -43,7 +43,8 @@ class Findings:
             ones.
         curves: the epochs of the best functions and of the baselines, by evaluation.
         learned: the final learned parameters of the same functions, by evaluation.
-        spectra: the stored form of spectra, by function; a quick report has only those of the best function and ReLU.
+        spectra: the stored form of spectra, by function; a quick report has only those of the best function and the
+            reference.
         embedding: the map that the last suggestion was made on; None if the run has none.
         again: what repeats this run: a command, or a call in Python.
         store_option: the option that makes another command use the same store; empty for the default store.

@@ -139,11 +139,10 @@ def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> 
 
 def best_board(opened: stored.Store, run: stored.Run, n: int) -> Board:
     """Return the best `n` functions of a run and all its baselines, by their confirmed means if there are any."""
-    from aquasurf_ray.analysis.studies.confirmed_run import latest_confirmation
     from aquasurf_ray.analysis.studies.ranking import ranked
 
-    confirmation = latest_confirmation(opened, run)
+    confirmation = confirmation_of(opened, run)
     rows = ranked(opened.leaderboard(run_id=run.id), confirmation)
-    # The baselines stay in view even if 20 functions beat them: a score means little without ReLU's.
+    # The baselines stay in view even if 20 functions beat them: a score means little without the reference's.
     shown = [row for row in rows if row.rank <= n or (row.baseline and not row.recipe_change)]
     return Board.of(opened, run, shown, confirmation)

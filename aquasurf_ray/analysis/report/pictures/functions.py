@@ -14,7 +14,6 @@ from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats,
 from aquasurf_ray.analysis.studies.explanation import values_and_slopes
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.run_origin import knows_task
-from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import LeaderboardRow
 
 SHOWN = 6
@@ -23,9 +22,9 @@ _Y_RANGE = (-3.0, 3.0)
 
 
 def functions(findings: Findings) -> Chart | None:
-    """Draw the best functions that are not baselines, and ReLU."""
+    """Draw the best functions that are not baselines, and the reference."""
     rows = findings.best_functions[:SHOWN]
-    if rows and findings.reference and findings.reference not in rows:
+    if rows and findings.reference and not any(findings.is_reference(row.function) for row in rows):
         rows = (*rows, findings.reference)
     # A function per role has a curve for each role.
     parts = [(row, text, drawn(part)) for row in rows for text, part in _parts(row.function).items()]
@@ -36,10 +35,11 @@ def functions(findings: Findings) -> Chart | None:
         _panel(f"{text}\n{_number(findings, row)}", *found, legend=number == 0)
         for number, (row, text, found) in enumerate(curves)
     )
-    shown = list(dict.fromkeys(row for row, *_ in curves))
+    shown = list(dict.fromkeys(row.function for row, *_ in curves))
+    reference = next(filter(findings.is_reference, shown), None)
     words = (
-        f"{_shown([row.function for row in shown])}, each with its derivative. The grey area is the density of N(0,1), "
-        f"on which functions are compared.{_explained(next(iter(shown)).function, findings.run.config)}"
+        f"{_shown(shown, reference)}, each with its derivative. The grey area is the density of N(0,1), "
+        f"on which functions are compared.{_explained(shown[0], findings.run.config)}"
     )
     return Chart("functions", "The best functions", words, panels, height=300)
 
@@ -70,15 +70,16 @@ def _explained(function: str, config: Mapping[str, Any]) -> str:
     return f" The inputs that a network has at its layers are wider or narrower: {command} draws them."
 
 
-def _shown(names: list[str]) -> str:
-    """Return which functions are shown, for the caption.
+def _shown(names: list[str], reference: str | None) -> str:
+    """Return which functions are shown, for the caption; the reference is one of them, or None.
 
-    >>> _shown(["swish(x)", "relu(x)"]), _shown(["swish(x)", "elu(x)"])
-    ('The best function and ReLU', 'The 2 best functions')
+    >>> _shown(["swish(x)", "gelu(x)"], "gelu(x)"), _shown(["swish(x)", "elu(x)"], None), _shown(["elu(x)"], "elu(x)")
+    ('The best function and the reference, gelu(x)', 'The 2 best functions', 'The reference, elu(x)')
     """
-    n = len([name for name in names if name != REFERENCE])
-    best = "The best function" if n == 1 else f"The {n} best functions"
-    return f"{best} and ReLU" if len(names) > n else best
+    n = len(names) - (reference is not None)
+    best = {0: "", 1: "the best function"}.get(n, f"the {n} best functions")
+    text = " and ".join(filter(None, [best, f"the reference, {reference}" if reference else ""]))
+    return text[0].upper() + text[1:]
 
 
 def drawn(name: str) -> tuple[Floats, Floats] | None:

@@ -1,4 +1,4 @@
-"""The Fisher information spectrum of the untrained network, layer by layer, with the best function and with ReLU.
+"""The Fisher information spectrum of the untrained network, layer by layer, with the best function and the reference.
 
 In a network with roles, a layer belongs to the role of the first activation that its output reaches
 (`workers.role_layers`); the layers are grouped by that.
