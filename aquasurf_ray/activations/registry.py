@@ -63,7 +63,8 @@ class Symmetry(Enum):
 class Operator:
     """One line of the table.
 
-    `definition` is the function, or the name of a built-in one, which is looked up when it is first evaluated.
+    `definition` is the function, or the name of a built-in one, which is looked up when it is first evaluated. A
+    stand-in is known by its values only (`driver.stand_ins`), and gives way to the operator itself.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Operator:
     joiner: str = ", "
     symmetry: Symmetry = Symmetry.NONE
     built_in: bool = False
+    stand_in: bool = False
 
     @cached_property
     def function(self) -> Elementwise:
@@ -101,7 +103,9 @@ class Operator:
 
 _TABLE: dict[str, Operator] = {}
 
-ALL_OPERATORS = "; for all operators: aquasurf zoo --operators; for your own: --modules MODULE"
+ALL_OPERATORS = (
+    "; for all operators: aquasurf zoo --operators; for your own: --modules MODULE, or register_unary in Python"
+)
 
 
 def operator_named(name: str) -> Operator:
@@ -119,6 +123,12 @@ def operator_named(name: str) -> Operator:
 def find_operator(name: str) -> Operator | None:
     """Return the operator of this name, or None."""
     return _TABLE.get(name)
+
+
+def is_stand_in(name: str) -> bool:
+    """Return whether this process has only values of the operator of this name, not the operator itself."""
+    found = _TABLE.get(name)
+    return found is not None and found.stand_in
 
 
 def is_reserved(name: str) -> bool:
@@ -151,7 +161,7 @@ def suggestion(name: str, *others: str, otherwise: str = ALL_OPERATORS) -> str:
     >>> suggestion("sigmiod")
     "; did you mean 'sigmoid'?"
     >>> suggestion("foo")
-    '; for all operators: aquasurf zoo --operators; for your own: --modules MODULE'
+    '; for all operators: aquasurf zoo --operators; for your own: --modules MODULE, or register_unary in Python'
     """
     # Of a long text, difflib would take seconds, and the nearest name would mean nothing.
     known = (*_TABLE, *others)
@@ -206,6 +216,17 @@ def register_nary(
     _register("nary", name, function, latex, words, replace)
 
 
+def register_stand_in(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    """Add an operator of one argument by its values, unless the operator itself is known; registering that replaces it.
+
+    Raises:
+        OperatorError: the name is not an identifier.
+    """
+    taken = _TABLE.get(name)
+    if taken is None or taken.stand_in:
+        _register("unary", name, function, None, None, replace=True, stand_in=True)
+
+
 def unregister(name: str) -> None:
     """Remove a user-defined operator.
 
@@ -223,14 +244,21 @@ def add_built_in(entry: Operator) -> None:
 
 
 def _register(
-    kind: Kind, name: str, function: Elementwise, latex: str | None, words: str | None, replace: bool
+    kind: Kind,
+    name: str,
+    function: Elementwise,
+    latex: str | None,
+    words: str | None,
+    replace: bool,
+    stand_in: bool = False,
 ) -> None:
     _check_name(name, replace)
     places = {"unary": ("#1",), "binary": ("#1", "#2"), "nary": ("#*",)}[kind]
     spelled = name.replace("_", r"\_")
     call = rf"\operatorname{{{spelled}}}\left({', '.join(places)}\right)"
     phrase = f"{name.replace('_', ' ')} of {' and '.join(places)}"
-    entry = Operator(name, kind, function, call if latex is None else latex, phrase if words is None else words)
+    latex_text, words_text = call if latex is None else latex, phrase if words is None else words
+    entry = Operator(name, kind, function, latex_text, words_text, stand_in=stand_in)
     for template in (entry.latex, entry.words):
         _check_template(name, template, places)
     if latex is not None:
@@ -252,7 +280,7 @@ def _check_name(name: str, replace: bool) -> None:
     if _is_word(name):
         raise OperatorError(f"operator name {name!r} is a word of the language; choose another")
     taken = _TABLE.get(name)
-    if taken is not None and not (replace and not taken.built_in):
+    if taken is not None and not taken.stand_in and not (replace and not taken.built_in):
         hint = "choose another" if taken.built_in else "choose another or pass replace=True"
         raise OperatorError(f"operator name {name!r} is taken; {hint}")
 

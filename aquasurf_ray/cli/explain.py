@@ -39,10 +39,10 @@ def explain(
 ) -> None:
     """Show which part of a function's curve each layer of a network uses.
 
-    Trains the function and ReLU on a task and compares them before and after training. A layer's inputs lie on a
+    Trains the function and the task's reference and compares them before and after training. A layer's inputs lie on a
     straight part of the curve, on a bend, where it is flat (saturated) or where it is zero (rectified). Gradients with
-    respect to the weights are relative to ReLU's in the same layer. Of a function per role, each layer has that of its
-    role.
+    respect to the weights are relative to the reference's in the same layer, and those of the reference itself to
+    ReLU's. Of a function per role, each layer has that of its role.
     """
     from aquasurf_ray.analysis.output_file import check_picture
     from aquasurf_ray.analysis.report import draw
@@ -83,6 +83,6 @@ def _print(found: Explained) -> None:
             rows.append([*([layer.role] if has_roles else []), layer.name, moment, *shares])
     print_table(("role", *COLUMNS) if has_roles else COLUMNS, rows, _DECIMALS)
     if found.explanation.flow:
-        print("\ngradients relative to ReLU's:")
+        print(f"\ngradients relative to those with {found.explanation.reference}:")
         flow = [[item.name, item.before, item.after] for item in found.explanation.flow]
         print_table(FLOW_COLUMNS, flow, _DECIMALS)

@@ -68,11 +68,11 @@ def find(
     """
     from aquasurf_ray.analysis.studies.function_search import FunctionFilter
     from aquasurf_ray.analysis.studies.function_search import find as search
-    from aquasurf_ray.driver.user_modules import import_modules
+    from aquasurf_ray.driver.user_modules import register_operators_of
 
     with open_store(store) as opened:
         run = opened.run(name)
-        import_modules(run.config.get("modules") or ())  # functions may contain their operators
+        register_operators_of(run)  # functions may contain them
         metric, confirmation = opened.task(run.task_id).metric, confirmation_of(opened, run)
         known = _known(opened, run, confirmation)
     wanted = FunctionFilter(
@@ -135,7 +135,8 @@ def _known(opened: stored.Store, run: stored.Run, confirmation: Confirmation | N
 
 
 def _cells(found: FoundFunction, metric: stored.TaskMetric) -> dict[str, Any]:
-    shape = [name.replace("_", "-") for name, value in vars(found.shape).items() if value and name != "defined"]
+    measured = {} if found.shape is None else vars(found.shape)
+    shape = [name.replace("_", "-") for name, value in measured.items() if value and name != "defined"]
     return {
         f"val_{metric.name}": metric.value(found.function.score),
         "confirmed": metric.value(found.function.confirmed),

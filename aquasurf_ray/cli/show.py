@@ -6,6 +6,8 @@ and their module has been changed, moved or lost since.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +20,7 @@ from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
-from aquasurf_ray.driver.user_modules import import_modules
+from aquasurf_ray.driver.user_modules import import_modules, register_values_of
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -59,7 +61,7 @@ def _find(store: stored.Store, text: str) -> FoundFunction:
     """Look a function up by name, alias or fingerprint, then the parsed text by its spelling and its fingerprint."""
     # Names in the store are spelled without spaces.
     known = _history(store, "".join(text.split()))
-    expression, problem = _read(known.function.name if known else text, _modules(store, known))
+    expression, problem = _read(known.function.name if known else text, _runs(store, known), is_known=known is not None)
     if known is None and expression is not None:
         known = _history(store, str(expression))
     if known is None and expression is not None:
@@ -69,17 +71,21 @@ def _find(store: stored.Store, text: str) -> FoundFunction:
     return FoundFunction(known, expression, problem)
 
 
-def _read(text: str, modules: list[str]) -> tuple[Function | None, str | None]:
-    """Return the expression, or why there is none. Modules are the user's code, so run only if the text needs them."""
+def _read(text: str, runs: Sequence[stored.Run], *, is_known: bool) -> tuple[Function | None, str | None]:
+    """Return the expression, or why there is none. Modules are the user's code, so run only if the text needs them;
+    where they and the task's network are lost, a function that the store knows is read with its operators' values."""
     from aquasurf_ray.activations import ActivationError, parse_function
     from aquasurf_ray.driver.errors import BadUse
 
     lost = []
-    # First without any module: most functions need none, and importing one runs the user's code.
-    for module in (None, *modules):
+    modules = dict.fromkeys(module for run in runs for module in run.config.get("modules") or ())
+    sources = [partial(import_modules, [module]) for module in modules]
+    sources += [partial(register_values_of, run) for run in runs if is_known]
+    # First without any of them: most functions need none, and importing a module runs the user's code.
+    for register in (None, *sources):
         try:
-            if module:
-                import_modules([module])
+            if register is not None:
+                register()
             return parse_function(text), None
         except BadUse as error:
             lost.append(str(error))
@@ -88,13 +94,12 @@ def _read(text: str, modules: list[str]) -> tuple[Function | None, str | None]:
     return None, "; ".join([problem, *lost])
 
 
-def _modules(store: stored.Store, known: stored.FunctionHistory | None) -> list[str]:
-    """Return the modules of the runs that have the function, or of all runs if the store does not know it."""
-    runs = store.runs()
-    if known:
-        names = {*known.candidate_of, *(item.run for item in known.evaluations)}
-        runs = [run for run in runs if run.name in names]
-    return list(dict.fromkeys(module for run in runs for module in run.config.get("modules") or ()))
+def _runs(store: stored.Store, known: stored.FunctionHistory | None) -> list[stored.Run]:
+    """Return the runs that have the function, or all runs if the store does not know it."""
+    if known is None:
+        return list(store.runs())
+    names = {*known.candidate_of, *(item.run for item in known.evaluations)}
+    return [run for run in store.runs() if run.name in names]
 
 
 def _history(store: stored.Store, digest: str) -> stored.FunctionHistory | None:

@@ -1,7 +1,8 @@
 """The reference of a task: the function that a search has to beat, first among its baselines.
 
 That is `Task.reference`, or else the activation that the user's own network has, as an expression (in a network with
-roles, one for each), or else ReLU.
+roles, one for each), or else ReLU. An activation that no expression computes becomes an operator of this process, so a
+task's own functions are parsed after `with_reference` or `register_own_operators`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 from aquasurf_ray.activations import fingerprint, parse, same_or_by_role
 from aquasurf_ray.activations.recognition import own_expressions, recognised
 from aquasurf_ray.baselines import BASELINES, REFERENCE
-from aquasurf_ray.driver.candidates import function_row
+from aquasurf_ray.driver.candidates import function_row, refuse_baselines
 from aquasurf_ray.tasks import Task
-from aquasurf_ray.workers.own_activation import own_activations
+from aquasurf_ray.workers.own_activation import own_activations, register_own_activation
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ def with_reference(task: Task) -> Task:
     The task's digest, which finds the activations that the network's code calls, has been computed before.
 
     Raises:
-        BadUse: `Task.reference` is not an expression.
+        BadUse: `Task.reference` or one of the baselines is not an expression.
     """
+    refuse_named_functions(task)
     text = task.reference or _own(task)
     if text is None:
         return task
@@ -43,6 +45,28 @@ def canonical_name(text: str, roles: Sequence[str] | None = None) -> str:
     row = function_row(text, roles)
     known = {fingerprint(name): name for name in BASELINES}
     return known.get(row.fingerprint, row.name)
+
+
+def refuse_named_functions(task: Task) -> None:
+    """Refuse a task whose reference, or one of whose baselines, is no function; each may have the activation of the
+    task's own network as an operator. The network has been made once before.
+
+    Raises:
+        BadUse: names it and what is wrong with it.
+    """
+    register_own_activation(task)
+    refuse_baselines(task)
+
+
+def register_own_operators(task: Task) -> None:
+    """Make the activations of the task's own network operators of this process, if no expression computes them.
+
+    Raises:
+        TaskError: the network cannot be built or the data cannot be loaded, on which called activations are found.
+    """
+    if hasattr(task.network, "own_activations"):
+        _ = task.digest
+        register_own_activation(task)
 
 
 def _own(task: Task) -> str | None:

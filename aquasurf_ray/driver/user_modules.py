@@ -1,4 +1,4 @@
-"""Import the modules in which users register their own operators, before any function that uses them is parsed."""
+"""Register users' own operators, before any function that uses them is parsed: import the modules that do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,34 @@ import sys
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aquasurf_ray.driver.errors import BadUse
+
+if TYPE_CHECKING:
+    from aquasurf_ray.store import Run
+
+
+def register_operators_of(run: Run) -> None:
+    """Register the operators of a run's functions in a process that reads the run: import its modules, and take the
+    operators of its task's own network, whose code may not be here, by their values.
+
+    Raises:
+        BadUse: a module cannot be imported.
+    """
+    import_modules(run.config.get("modules") or ())
+    register_values_of(run)
+
+
+def register_values_of(run: Run) -> None:
+    """Register the operators whose values a run keeps, unless this process knows the operators themselves."""
+    from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS
+
+    values = run.config.get(OWN_OPERATORS)
+    if values:
+        from aquasurf_ray.driver.stand_ins import register_stand_ins  # loads PyTorch
+
+        register_stand_ins(values)
 
 
 def import_modules(names: Iterable[str]) -> None:

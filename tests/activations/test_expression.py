@@ -65,7 +65,8 @@ def parsed_or_refused(text: str) -> Expression | ExpressionError:
         (
             "qqq(x)",
             1,
-            "unknown operator 'qqq' at 1; for all operators: aquasurf zoo --operators; for your own: --modules MODULE",
+            "unknown operator 'qqq' at 1; for all operators: aquasurf zoo --operators; for your own: --modules MODULE, "
+            "or register_unary in Python",
         ),
         ("", 1, "expected an operator, a number or x at 1, got the end; write a value there, such as x"),
         ("relu(", 6, "expected an operator, a number or x at 6, got the end; write a value there, such as x"),

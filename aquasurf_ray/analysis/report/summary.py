@@ -10,7 +10,7 @@ from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.headline import Headline
 from aquasurf_ray.analysis.studies.ranking import confirmed_mean
-from aquasurf_ray.analysis.studies.reference import marked
+from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS, marked
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LeaderboardRow
@@ -107,7 +107,8 @@ def notes(findings: Findings) -> str:
 def reproduction(findings: Findings) -> str:
     """Return the command or the call that repeats the run, the versions and the configuration."""
     run = findings.run
-    config = {key: value for key, value in run.config.items() if value is not None}
+    # Without the values of the network's own operators, which are hundreds of numbers.
+    config = {key: value for key, value in run.config.items() if value is not None and key != OWN_OPERATORS}
     rows = [
         *([name, text] for name, text in (findings.versions or {"aquasurf-ray": run.code_version}).items()),
         ["seed", str(run.seed)],

@@ -1,5 +1,5 @@
 """The use of an activation function in a network: the part of the curve that each layer's inputs cover, before and
-after training, and the size of gradients relative to ReLU's.
+after training, and the size of gradients relative to those of another function, the task's reference.
 
 Each input is classified by the slope of the curve there, relative to the largest slope over the layer's inputs (the
 95th percentile of its size, before and after training together):
@@ -64,7 +64,8 @@ class LayerUse:
 
 @dataclass(frozen=True)
 class Flow:
-    """The size of one layer's weight gradient relative to ReLU's in the same layer, before and after training."""
+    """The size of one layer's weight gradient relative to the other function's in the same layer, before and after
+    training."""
 
     name: str
     before: float
@@ -75,26 +76,28 @@ class Flow:
 class Explanation:
     """The use of a function, or of one for each role, in a network.
 
-    `flow` is empty if ReLU could not be trained on the task.
+    `flow` is relative to `reference`; it is empty, and that None, if the reference could not be trained on the task.
     """
 
     function: str
     layers: tuple[LayerUse, ...]
     flow: tuple[Flow, ...]
+    reference: str | None = None
 
 
 def explain(
-    inspection: Inspection, relu: Inspection | None, role_of: Mapping[str, str] = MappingProxyType({})
+    inspection: Inspection, reference: Inspection | None, role_of: Mapping[str, str] = MappingProxyType({})
 ) -> Explanation:
-    """Summarise an inspection, relative to ReLU's on the same task with the same seed.
+    """Summarise an inspection, relative to that of another function on the same task with the same seed.
 
     Args:
         role_of: the role of each activation by its name; empty for a network without roles.
     """
     pairs = zip(inspection.before.sites, inspection.after.sites, strict=True)
     layers = tuple(_layer(before, after, role_at(before.name, role_of)) for before, after in pairs)
-    flow = () if relu is None else _flow(inspection, relu)
-    return Explanation(inspection.function, layers, flow)
+    if reference is None:
+        return Explanation(inspection.function, layers, ())
+    return Explanation(inspection.function, layers, _flow(inspection, reference), reference.function)
 
 
 def role_at(site: str, role_of: Mapping[str, str]) -> str:
@@ -158,8 +161,9 @@ def slopes(function: Activation, x: NDArray[np.floating[Any]]) -> Floats:
     return values_and_slopes(function, np.asarray(x, dtype=np.float64))[1]
 
 
-def _flow(inspection: Inspection, relu: Inspection) -> tuple[Flow, ...]:
-    before, after = _ratios(inspection.before, relu.before), _ratios(inspection.after, relu.after)
+def _flow(inspection: Inspection, reference: Inspection) -> tuple[Flow, ...]:
+    before = _ratios(inspection.before, reference.before)
+    after = _ratios(inspection.after, reference.after)
     return tuple(Flow(name, before[name], after[name]) for name in before if name in after)
 
 
@@ -189,8 +193,9 @@ def in_words(explanation: Explanation) -> str:
     if explanation.flow:
         first, last = explanation.flow[0], explanation.flow[-1]
         sentences.append(
-            f"The gradient of the first layer ({first.name}) is {first.before:.2g} times ReLU's before training and "
-            f"{first.after:.2g} times after; that of the last ({last.name}) is {last.before:.2g} and {last.after:.2g}."
+            f"The gradient of the first layer ({first.name}) is {first.before:.2g} times that with "
+            f"{explanation.reference} before training and {first.after:.2g} times after; that of the last "
+            f"({last.name}) is {last.before:.2g} and {last.after:.2g}."
         )
     return " ".join(sentences)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from aquasurf_ray.activations import ActivationError, outputs, parse, parse_function
-from aquasurf_ray.activations.registry import find_operator, suggestion
+from aquasurf_ray.activations.registry import find_operator, is_stand_in, suggestion
 from aquasurf_ray.activations.shape import Shape, shape_of
 from aquasurf_ray.analysis.errors import AnalysisError
 
@@ -73,9 +73,9 @@ class FoundFunction:
     distance: float | None
 
     @property
-    def shape(self) -> Shape:
-        """The shape of the function, measured on demand."""
-        return shape_of(self.function.name)
+    def shape(self) -> Shape | None:
+        """The shape of the function, measured on demand; None if only values near zero are known of an operator."""
+        return shape_of(self.function.name) if _can_be_measured(self.function.name) else None
 
 
 def find(functions: Iterable[KnownFunction], wanted: FunctionFilter) -> list[FoundFunction]:
@@ -94,9 +94,10 @@ def find(functions: Iterable[KnownFunction], wanted: FunctionFilter) -> list[Fou
             continue
         if not can_be_read(function.name):
             continue
+        candidate = FoundFunction(function, None if near is None else _distance(function.name, near))
         # Shapes are measured by sampling the function, so they come last, and only if they matter.
-        if not (wanted.shapes or wanted.not_shapes) or _has_shape(shape_of(function.name), wanted):
-            found.append(FoundFunction(function, None if near is None else _distance(function.name, near)))
+        if not (wanted.shapes or wanted.not_shapes) or _has_shape(candidate.shape, wanted):
+            found.append(candidate)
     return sorted(found, key=_place)
 
 
@@ -116,8 +117,17 @@ def _outputs_of(name: str) -> np.ndarray:
         raise AnalysisError(f"near: {error}") from None
 
 
+def _operators(name: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z_0-9]+(?=\()", name))
+
+
+def _can_be_measured(name: str) -> bool:
+    """Return whether this process has the operators of a readable function, and not only their values near zero."""
+    return not any(is_stand_in(operator) for operator in _operators(name))
+
+
 def _is_made_as(function: KnownFunction, wanted: FunctionFilter) -> bool:
-    operators = set(re.findall(r"[A-Za-z_0-9]+(?=\()", function.name))
+    operators = _operators(function.name)
     if not operators.issuperset(wanted.contains) or operators.intersection(wanted.without):
         return False
     if wanted.max_cost is None:
@@ -125,11 +135,11 @@ def _is_made_as(function: KnownFunction, wanted: FunctionFilter) -> bool:
     return function.time_ratio is not None and function.time_ratio <= wanted.max_cost
 
 
-def _has_shape(shape: Shape, wanted: FunctionFilter) -> bool:
+def _has_shape(shape: Shape | None, wanted: FunctionFilter) -> bool:
     def has(name: str) -> bool:
         return bool(getattr(shape, name.replace("-", "_")))
 
-    return all(map(has, wanted.shapes)) and not any(map(has, wanted.not_shapes))
+    return shape is not None and all(map(has, wanted.shapes)) and not any(map(has, wanted.not_shapes))
 
 
 def _distance(name: str, near: np.ndarray) -> float:

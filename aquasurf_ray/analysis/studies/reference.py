@@ -9,6 +9,10 @@ from __future__ import annotations
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import FunctionRecord, Run, Store
 
+OWN_OPERATORS = "own_operators"
+"""The entry of a run's configuration with the values of its baselines' operators that are not built in, by name: what
+draws the reference may not have the user's code."""
+
 
 def reference_name(run: Run) -> str:
     """Return the name of the function that the gains of a run are over, as its configuration has it."""

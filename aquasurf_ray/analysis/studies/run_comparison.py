@@ -15,9 +15,10 @@ import numpy as np
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.headline import Headline, best_of
+from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS
 
 # Settings that say where a run lives, and digests, which only repeat differences of other settings.
-_NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest", "space_digest"})
+_NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest", "space_digest", OWN_OPERATORS})
 
 
 @dataclass(frozen=True)

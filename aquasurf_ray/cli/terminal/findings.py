@@ -21,9 +21,9 @@ def findings_of(name: str, store: str | None) -> Findings:
 
 def repeat_command(opened: stored.Store, name: str, store: str | None) -> str:
     """Return what repeats a run, after registering the run's own operators, whose curves are drawn."""
-    from aquasurf_ray.driver.user_modules import import_modules
+    from aquasurf_ray.driver.user_modules import register_operators_of
     from aquasurf_ray.driver.verbs.repeat_command import command_of
 
     run = opened.run(name)
-    import_modules(run.config.get("modules") or ())
+    register_operators_of(run)
     return command_of(run, store_option(store))

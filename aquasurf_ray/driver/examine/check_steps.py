@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import BASELINES, REFERENCE
-from aquasurf_ray.driver.candidates import refuse_baselines
 from aquasurf_ray.driver.examine.data_check import (
     SplitSample,
     lacking_classes,
@@ -33,7 +32,7 @@ from aquasurf_ray.driver.examine.objective_check import (
     refuse_all_pairs,
 )
 from aquasurf_ray.driver.examine.sentence import sentence
-from aquasurf_ray.driver.own_activation import with_reference
+from aquasurf_ray.driver.own_activation import refuse_named_functions, with_reference
 from aquasurf_ray.driver.run.forecast import START, Forecast, training_seconds
 from aquasurf_ray.measured_cost import measurement_seconds
 from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
@@ -94,7 +93,7 @@ class CheckSteps:
                 f"the network has {n_weights:,} parameters and {n_activations} activations with {FUNCTIONS[0]} but"
                 f" {other} with {FUNCTIONS[1]}; it must not depend on the function"
             )
-        refuse_baselines(self.task)
+        refuse_named_functions(self.task)
         roles = [f"{role} ({len(places)})" for role, places in self.task.places.items()] if self.task.roles else []
         of_roles = f", of the roles {', '.join(roles)}" if roles else ""
         replacement = getattr(self.task.network, "replacement", None)

@@ -1,4 +1,4 @@
-"""Explain a function: train it and ReLU on a task in this process, and inspect both networks."""
+"""Explain a function: train it and the task's reference in this process, and inspect both networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from aquasurf_ray.activations import activation_of
+from aquasurf_ray.activations import activation_of, fingerprint
 from aquasurf_ray.analysis.report.charts.chart import Chart
 from aquasurf_ray.analysis.report.pictures.explained import explained
 from aquasurf_ray.analysis.studies.explanation import Explanation, explain, in_words
@@ -17,7 +17,8 @@ from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.cpu_threads import WORKER_THREADS, torch_threads
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
-from aquasurf_ray.tasks import Task, TaskError, load_task
+from aquasurf_ray.driver.own_activation import with_reference
+from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.workers.inspection import Inspection, inspect_training
 from aquasurf_ray.workers.result import Epoch
 from aquasurf_ray.workers.training import FunctionFault, is_function_fault, reason_of
@@ -39,8 +40,10 @@ class Explained:
 
 
 def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: EpochCallback | None = None) -> Explained:
-    """Train the function and ReLU on the task, and explain how the network uses the function. On a CPU, PyTorch has the
-    threads of a worker meanwhile.
+    """Train the function and the task's reference, and explain how the network uses the function. On a CPU, PyTorch has
+    the threads of a worker meanwhile.
+
+    The reference itself is compared with ReLU, since relative to itself it would say nothing.
 
     Args:
         function: an expression, or one for each role of the task's network.
@@ -52,17 +55,20 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
         BadUse: there is no such task, or the function is not an expression, or it is for other roles.
         RunFailed: the function cannot be trained on the task.
     """
-    function_row(function)  # before the task is loaded, which takes longer
     try:
         loaded = load_task(task, import_from=Path.cwd())
+        splits = loaded.splits()  # held, so that the digest and both trainings load them once
+        _ = loaded.digest
+        loaded = with_reference(loaded)
         name = function_row(function, loaded.roles).name
         with torch_threads(WORKER_THREADS):
-            found = _inspected(loaded, name, seed, on_epoch)
-            relu = found if name == REFERENCE else _reference(loaded, seed, on_epoch)
+            found = _inspected(loaded, name, splits, seed, on_epoch)
+            other = _compared_with(loaded, name)
+            reference = found if name == other else _reference(loaded, other, splits, seed, on_epoch)
     except TaskError as error:
         raise BadUse(str(error)) from error
     role_of = {place: role for role, places in loaded.places.items() for place in places}
-    explanation = explain(found, relu, role_of)
+    explanation = explain(found, reference, role_of)
     words = in_words(explanation)
     metric = loaded.objective.metric
     assert found.metrics.score is not None  # noqa: S101 - a training that ended without an error has a score
@@ -70,23 +76,29 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
     return Explained(explanation, words, explained(found, words, role_of), metric.name, value)
 
 
-def _reference(task: Task, seed: int, on_epoch: EpochCallback | None) -> Inspection | None:
-    """Return ReLU's training; None if it fails, since only the comparison of gradients needs it."""
+def _compared_with(task: Task, name: str) -> str:
+    """Return the function that gradients are relative to: the reference, and of the reference itself ReLU."""
+    reference = task.reference or REFERENCE
+    return REFERENCE if fingerprint(name) == fingerprint(reference) else reference
+
+
+def _reference(task: Task, name: str, splits: Splits, seed: int, on_epoch: EpochCallback | None) -> Inspection | None:
+    """Return the other function's training; None if it fails, since only the comparison of gradients needs it."""
     try:
-        return _inspected(task, REFERENCE, seed, on_epoch)
+        return _inspected(task, name, splits, seed, on_epoch)
     except RunFailed as error:
         logger.warning("gradients are not compared: %s", error)
         return None
 
 
-def _inspected(task: Task, name: str, seed: int, on_epoch: EpochCallback | None) -> Inspection:
+def _inspected(task: Task, name: str, splits: Splits, seed: int, on_epoch: EpochCallback | None) -> Inspection:
     def report(epoch: Epoch) -> None:
         if on_epoch is not None:
             on_epoch(name, epoch.epoch, epoch.seconds)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return inspect_training(task, activation_of(name), seed=seed, device=device, on_epoch=report)
+        return inspect_training(task, activation_of(name), splits=splits, seed=seed, device=device, on_epoch=report)
     except TaskError:
         raise
     except Exception as error:  # the user's operators may raise anything

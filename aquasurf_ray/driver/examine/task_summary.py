@@ -9,10 +9,9 @@ import torch
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
-from aquasurf_ray.driver.candidates import refuse_baselines
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.sentence import sentence
-from aquasurf_ray.driver.own_activation import with_reference
+from aquasurf_ray.driver.own_activation import refuse_named_functions, with_reference
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.tasks.loaders import n_examples
 from aquasurf_ray.tasks.objective import name_of
@@ -35,7 +34,7 @@ def task_summary(name: str) -> dict[str, Any]:
     try:
         task = load_task(name, import_from=Path.cwd())
         network = _network(task)
-        refuse_baselines(task)
+        refuse_named_functions(task)
     except TaskError as error:
         raise BadUse(sentence(error)) from error
     data, digest = _data_and_digest(task)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aquasurf_ray.driver.candidates import refuse_baselines
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.driver.settings.models import SearchConfig
@@ -37,7 +36,6 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
         with _data_folder_set(data_folder(config)):
             loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
             _ = loaded.digest  # builds the network and loads the data, so whatever is wrong with them shows here
-            refuse_baselines(loaded)
             loaded = with_reference(loaded)
     except TaskError as error:
         raise BadUse(str(error)) from error

@@ -7,10 +7,12 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
+from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS
 from aquasurf_ray.analysis.studies.run_origin import OWN_TASK
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
 from aquasurf_ray.driver.settings.places import storage_folder
+from aquasurf_ray.driver.stand_ins import operator_values
 from aquasurf_ray.store import FunctionRow, NewRun, Run, RunExists, Store
 from aquasurf_ray.store.records.runs import RunKind
 from aquasurf_ray.tasks import Task
@@ -77,7 +79,8 @@ def new_run(
 def task_facts(
     reference: str | None, baselines: Sequence[str], roles: Sequence[str] = (), *, own: bool = False
 ) -> dict[str, Any]:
-    """Return what readers of a run want to know of its task, and need no task for then.
+    """Return what readers of a run want to know of its task, and need no task for then: also the values of the
+    baselines' operators that are not built in.
 
     Args:
         reference: the function that gains are over, if that is not ReLU.
@@ -85,8 +88,14 @@ def task_facts(
         roles: the roles of the network, if each may have a function of its own.
         own: True if the task was given in Python, so that its name may be that of another one.
     """
-    named = [function_row(text).name for text in baselines]
-    facts = {"reference": reference, "task_baselines": named, "roles": list(roles), OWN_TASK: own}
+    named = [function_row(text, roles or None).name for text in baselines]
+    facts = {
+        "reference": reference,
+        "task_baselines": named,
+        "roles": list(roles),
+        OWN_TASK: own,
+        OWN_OPERATORS: operator_values(named),
+    }
     return {key: value for key, value in facts.items() if value}
 
 

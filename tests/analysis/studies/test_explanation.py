@@ -56,17 +56,18 @@ def test_gradients_are_in_units_of_relus_in_the_same_place():
     assert (flow.name, flow.before, flow.after) == ("0.weight", 2.0, pytest.approx(3.0))
 
 
-def test_an_explanation_without_relu_has_the_other_parts():
+def test_an_explanation_without_the_reference_has_the_other_parts():
     found = explain(inspection("tanh(x)", (0.2, 0.6)), None)
     assert found.flow == ()
-    assert "ReLU" not in in_words(found)
+    assert found.reference is None
+    assert "gradient" not in in_words(found)
 
 
 def test_words_tell_the_change_of_a_sigmoidal_function_that_training_spreads_out():
     words = in_words(explain(inspection("tanh(x)", (0.2, 0.6), spread=4.0), inspection("relu(x)", (0.1, 0.2))))
     assert "Before training, its inputs lie on a straight part" in words
     assert "saturated" in words
-    assert "2 times ReLU's before training and 3 times after" in words
+    assert "2 times that with relu(x) before training and 3 times after" in words
 
 
 def test_the_picture_has_the_curve_over_both_distributions():
