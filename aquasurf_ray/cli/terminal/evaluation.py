@@ -44,8 +44,8 @@ def print_evaluation(name: str, store: str | None, form: Table) -> None:
         print_rows(COLUMNS, [[row[column] for column in COLUMNS] for row in rows], Format.csv)
     elif form is Table.json:
         about = {"run": found.name, "task": found.task, "metric": found.metric.name, "seeds": list(found.seeds)}
-        about["reference"] = found.reference if found.is_compared else None
-        print_json(about | {"functions": rows})
+        reference = found.reference if found.is_compared else None
+        print_json(about | {"reference": reference, "functions": rows})
     else:
         print(f"{_title(found)}:\n")
         shown = [row | {"function": _marked(found, row, row["function"])} for row in rows]
