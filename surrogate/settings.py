@@ -15,11 +15,11 @@ import numpy as np
 
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.gaussian_process import Acquisition
 from aquasurf_ray.surrogate.metric_space import MetricSpace, PairwiseDistances
 from aquasurf_ray.surrogate.pairs import WEIGHTS, space_of_pairs
 from aquasurf_ray.surrogate.policy import PredictorPolicy
 from aquasurf_ray.surrogate.predictors import (
-    Acquisition,
     MapPredictor,
     MetricForest,
     MetricNeighbors,
