@@ -74,7 +74,8 @@ class StudyPlan:
     def baselines(self) -> tuple[str, ...]:
         """The functions that are tried first, besides those of the paper or the zoo."""
         of_source = () if self.source is None else one_function_baselines(self.source, "a Study")
-        return of_source if self.given_reference in (None, *of_source) else (*of_source, self.given_reference)
+        given = () if self.given_reference is None else (self.given_reference,)
+        return tuple(dict.fromkeys((*of_source, *given)))
 
     @property
     def sign(self) -> float:
