@@ -70,6 +70,8 @@ def resume_run(
     name = run.name
     if STUDY in run.config:
         raise BadUse(f"run '{name}' is a study, which your own loop continues: Study('{name}', ...)")
+    if run.budget is None and "evaluations" not in given:
+        raise BadUse(f"run '{name}' has no number of evaluations to continue to; give one with --evaluations")
     changed = [key for key in given if key not in CONDITIONS and _differs(run, config, key)]
     if changed:
         raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run for that")
@@ -82,8 +84,8 @@ def resume_run(
     if "confirm" in given and config.confirm is not None and run.kind != "search":
         raise BadUse(f"run '{name}' is not a search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
     with Command(config, callbacks, store) as command:
-        budget = run.budget or 0
-        if "evaluations" in given:
+        budget = run.budget
+        if budget is None or "evaluations" in given:
             budget = changed_budget(store, run, config.evaluations, command.events)
         result = command.execute(RunSpec(run, config, loaded, task is None, budget, worker))
         return confirm_best(command, result, config, task, worker)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from aquasurf_ray import Study
 from aquasurf_ray.driver import confirm, evaluate, resume, search
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import RunNotFound, Store
@@ -84,3 +85,11 @@ def test_a_run_that_is_not_there_is_named(here, cluster):
     search("digits", name="one", store=here, **SMALL)
     with pytest.raises(RunNotFound, match="'two'"):
         resume("two", store=here)
+
+
+def test_a_run_without_a_budget_asks_for_one(here, cluster):
+    Study("open", store=here, task="digits", candidates=4, features="outputs").close()
+    with pytest.raises(BadUse, match="run 'open' has no number of evaluations to continue to; give one with --evaluat"):
+        resume("open", store=here)
+    resume("open", store=here, evaluations=3)
+    assert cluster.specs[-1].budget == 3
