@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml benchmark_data/pyproject.toml constraints.txt
 	@touch $@
 
 search: $(STAMP)
-	$(BIN)/aquasurf search mnist1d --name mnist1d --candidates 100 --evaluations 12 --workers 2 --cpus-per-worker 0.5
+	$(BIN)/aquasurf search mnist1d --name mnist1d --candidates 400 --evaluations 12 --workers 2 --cpus-per-worker 0.5
 	$(BIN)/aquasurf confirm mnist1d --top 2 --learning-rates 0.5,1,2 --rate-seeds 1 --judged-baselines 2
 
 # One thread a process: two processes with two threads each get in each other's way on two cores.
