@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
+from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.cluster.slot import CostsJob, Job, Slot, Work
 from aquasurf_ray.driver.events import Event, RunEnding, RunProgress, RunView, WorkerWarning
 from aquasurf_ray.driver.state.context import RunContext
@@ -158,7 +159,7 @@ def job_text(job: Job) -> str:
     if isinstance(job, TrainingJob):
         return f"trains {job.function}"
     what = "costs" if isinstance(job, CostsJob) else "spectra"
-    return f"{what} of {len(job.functions)} functions"
+    return f"{what} of {counted(len(job.functions), 'function')}"
 
 
 def _rotated(slots: Sequence[Slot], start: int) -> Iterator[Slot]:
