@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -16,7 +17,6 @@ from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.settings.stored_config import stored_values
 from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of, recipe_changes, tuning_setting
-from aquasurf_ray.driver.verbs.changed_budget import changed_budget
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
 from aquasurf_ray.driver.verbs.create_run import create_run, create_unnamed
@@ -87,9 +87,13 @@ def start_search(
             facts = {} if isinstance(task, str) else {OWN_TASK: True}
             create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows, facts=facts)
             run = create_unnamed(store, loaded.name, create) if config.name is None else create(config.name)
+        # A job that a cluster starts again repeats its first command, and must not undo what `resume` has raised since.
         budget = max(config.evaluations, run.budget or 0)
-        if command.store is not None and "evaluations" in config.model_fields_set:  # the default lowers nothing
-            budget = changed_budget(command.store, run, config.evaluations, command.events)
+        if config.evaluations < budget and "evaluations" in config.model_fields_set:
+            command.events.note(
+                f"run '{run.name}' keeps its budget of {budget} evaluations; lower it with: "
+                f"aquasurf resume {shlex.quote(run.name)} --evaluations {config.evaluations}"
+            )
         result = command.execute(RunSpec(run, config, loaded, isinstance(task, str), budget, worker))
         return confirm_best(command, result, config, None if isinstance(task, str) else task, worker)
 

@@ -6,7 +6,7 @@ import pytest
 from recorder import Recorder
 
 from aquasurf_ray.activations import BASELINES
-from aquasurf_ray.driver import search
+from aquasurf_ray.driver import resume, search
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import RunExists, Store
 from aquasurf_ray.tasks import load_task
@@ -47,17 +47,16 @@ def test_the_random_seed_alone_decides_which_candidates_are_drawn(here, cluster,
     assert drawn(here, "one") == drawn(elsewhere, "three") != drawn(here, "two")
 
 
-def test_the_budget_of_a_run_that_exists_is_changed_as_resume_changes_it(here, cluster):
+def test_the_same_command_keeps_a_budget_that_resume_has_raised_and_says_so(here, cluster):
     search("digits", name="one", store=here, **SMALL)
-    recorder, more = Recorder(), {**SMALL, "evaluations": 50}
-    assert search("digits", name="one", store=here, **more).budget == 50
-    lower = {**SMALL, "evaluations": 20}
-    assert search("digits", name="one", store=here, callbacks=[recorder], **lower).budget == 20
-    assert recorder.notes[0] == "run 'one': the budget is lowered from 50 evaluations to 20"
-    assert run_named(here, "one").budget == 20
-    # The cluster in Ray's place has trained all twelve functions as suggestions.
-    with pytest.raises(BadUse, match="run 'one' has finished 12 evaluations; evaluations cannot be lower, got 2"):
-        search("digits", name="one", store=here, **SMALL)
+    resume("one", store=here, evaluations=50)
+    recorder = Recorder()
+    assert search("digits", name="one", store=here, callbacks=[recorder], **SMALL).budget == 50
+    assert recorder.notes[0] == (
+        "run 'one' keeps its budget of 50 evaluations; lower it with: aquasurf resume one --evaluations 2"
+    )
+    assert run_named(here, "one").budget == 50
+    assert search("digits", name="one", store=here, **{**SMALL, "evaluations": 60}).budget == 60
 
 
 def test_the_default_number_of_evaluations_does_not_lower_the_budget_of_a_run(here, cluster):
