@@ -117,6 +117,9 @@ def test_one_worker_and_one_seed_give_the_suggestions_that_they_gave_then(old, t
     new = tmp_path / "new.db"
     search("digits", name="finished", candidates=40, evaluations=6, workers=1, store=f"sqlite:///{new}")
     now = rows(new, SEQUENCE)
-    if now[:BASELINES] != then[:BASELINES]:
-        pytest.skip("this processor rounds otherwise, so the baselines' scores, which suggestions depend on, differ")
-    assert now == then
+    differ = next((i for i, (a, b) in enumerate(zip(now, then, strict=True)) if a != b), len(then))
+    assert [row[:2] for row in now[: differ + 1]] == [row[:2] for row in then[: differ + 1]]
+    if differ < len(then):
+        pytest.skip(
+            f"this processor rounds otherwise: the training of {then[differ][1]} differs, and so may what follows"
+        )
