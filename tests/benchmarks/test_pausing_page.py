@@ -85,7 +85,9 @@ def test_no_rule_is_the_default_because_none_holds_on_all_benchmarks() -> None:
     holds = [
         rule
         for rule in RULES
-        if all(rows[rule]["regret"] <= rows["full trainings"]["regret"] for rows in (MLP, DIGITS, FRIEDMAN, VIT, MNIST1D))
+        if all(
+            rows[rule]["regret"] <= rows["full trainings"]["regret"] for rows in (MLP, DIGITS, FRIEDMAN, VIT, MNIST1D)
+        )
     ]
     assert holds == ["full trainings"]
     assert SearchConfig.model_fields["early_stop"].default == "off"
