@@ -110,7 +110,8 @@ def main() -> None:
     kept = KeptRows(file)
     found: dict[TableOrder, dict[str, str]] = {order: {} for order in orders}
     for name, of_one in orders_of.items():
-        keys = {order: _key(order, name, options.evaluations) for order in of_one}
+        digest = file_digest(benchmark_path(name))
+        keys = {order: _key(order, digest, options.evaluations) for order in of_one}
         for order, text in _all_tables(benchmarks[name], keys, kept, options.evaluations):
             found[order][name] = text
             if len(found[order]) == len(order.benchmarks):
@@ -133,9 +134,8 @@ def _all_tables(
         yield order, text
 
 
-def _key(order: TableOrder, name: str, evaluations: int) -> Row:
-    """Return what a table of one benchmark depends on."""
-    digest = file_digest(benchmark_path(name))
+def _key(order: TableOrder, digest: str, evaluations: int) -> Row:
+    """Return what a table of one benchmark, the file of this digest, depends on."""
     return {"table": order.name, "runs": order.runs, "half": order.half, "evaluations": evaluations, "file": digest}
 
 
