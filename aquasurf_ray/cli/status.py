@@ -41,8 +41,9 @@ def status(
         runs = [opened.run(name)] if name else opened.runs()
         activities = [opened.activity(run.id) for run in runs]
         found = [opened.status(run.id) for run in runs]
+        all_runs = None if name else runs
         documents = [
-            status_document(one, best_of_run(opened, one), where) | {"status": standing(one.run, activity)}
+            status_document(one, best_of_run(opened, one, all_runs), where) | {"status": standing(one.run, activity)}
             for one, activity in zip(found, activities, strict=True)
         ]
         now = activity_document(activities[0], opened.failure_causes(runs[0].id)) if name else {}

@@ -72,20 +72,23 @@ def best_of(board: Sequence[LeaderboardRow], confirmation: Confirmation | None) 
     return None if row is None else headline_of(row, confirmation)
 
 
-def best_of_run(store: Store, status: RunStatus) -> Headline | None:
-    """Return the best function of a run whose status has been read."""
+def best_of_run(store: Store, status: RunStatus, runs: Sequence[Run] | None = None) -> Headline | None:
+    """Return the best function of a run whose status has been read; `runs` are all of the store, if they have been."""
     if status.best is None:
         return None
-    confirmation = confirmation_of(store, status.run, own=True)
+    confirmation = confirmation_of(store, status.run, own=True, runs=runs)
     if confirmation is None:
         return headline_of(status.best, None)
     return best_of(store.leaderboard(run_id=status.run.id), confirmation)
 
 
-def confirmation_of(store: Store, run: Run, *, own: bool = False) -> Confirmation | None:
+def confirmation_of(
+    store: Store, run: Run, *, own: bool = False, runs: Sequence[Run] | None = None
+) -> Confirmation | None:
     """Return the last finished confirmation of a run, or None; with `own`, of a run that is a confirmation, what it has
-    so far."""
-    name = run.name if own and run.kind == "confirm" else finished_confirmation(store.runs(), run)
+    so far. `runs` are all of the store, if they have been read."""
+    is_own = own and run.kind == "confirm"
+    name = run.name if is_own else finished_confirmation(store.runs() if runs is None else runs, run)
     if name is None:
         return None  # the next line loads the expression language, which takes a while
     from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
