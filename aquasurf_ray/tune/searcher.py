@@ -199,10 +199,13 @@ class ActivationSearch(Searcher):
             session.fail(trial.function, trial.seed, f"trial {trial_id} ended with an error", final=True)
         elif not result or self._metric not in result:
             session.fail(trial.function, trial.seed, f"trial {trial_id} ended without a report", final=False)
+        elif (last := _float_of(result[self._metric])) is None:
+            reported = f"{result[self._metric]!r} as '{self._metric}', which is not a number"
+            session.fail(trial.function, trial.seed, f"trial {trial_id} reported {reported}", final=True)
         else:
             self._note_epoch(trial, result)
             curve = tuple(EpochRecord(**row) for _, row in sorted(trial.epochs.items(), key=lambda item: int(item[0])))
-            score = self._study().score(float(result[str(self._metric)]))
+            score = self._study().score(last)
             session.record(trial.function, trial.seed, evaluation_result(result, score, curve, f"trial {trial_id}"))
         trial.ended, trial.epochs = True, {}
         if self._n_trials is not None and len(self._trials) >= self._n_trials and not self._n_open():
@@ -371,8 +374,8 @@ class ActivationSearch(Searcher):
         number = int(result.get("epoch", result.get("training_iteration", 0)))
         if number < 1:
             return
-        value = result.get(str(self._metric))
-        score = self._study().score(float(value)) if value is not None and math.isfinite(value) else None
+        value = _float_of(result.get(str(self._metric)))
+        score = self._study().score(value) if value is not None and math.isfinite(value) else None
         names = {field.name for field in fields(EpochRecord)} - {"epoch"}
         known = {name: float(result[name]) for name in names if _is_number(result.get(name))}
         # Keys are texts, as they are after a round trip through JSON.
@@ -411,6 +414,14 @@ def _trial_of_report(result: Mapping[str, Any] | None) -> Trial | None:
     known = result or {}
     function = known.get(f"config/{ACTIVATION}")
     return None if function is None else Trial(function_row(function).name, int(known.get("config/seed", 0)))
+
+
+def _float_of(value: Any) -> float | None:
+    """Return a reported value as a float, NaN and infinity included; None if it is not a number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _is_number(value: Any) -> bool:
