@@ -83,7 +83,8 @@ def check_mergeable(url: str) -> None:
         with opened(url):
             return
     try:
-        _original(parsed).close()
+        with _original(parsed):
+            pass
     except sqlite3.Error as error:
         raise explain(error, parsed) from None
 
@@ -124,7 +125,7 @@ def _folder(url: StoreUrl) -> Iterator[Path]:
 def _copied(url: StoreUrl, copy: Path) -> StoreUrl:
     """Copy a store, and return the copy's URL, which is displayed as the original's."""
     try:
-        with contextlib.closing(_original(url)) as original, contextlib.closing(sqlite3.connect(copy)) as target:
+        with _original(url) as original, contextlib.closing(sqlite3.connect(copy)) as target:
             original.backup(target)
     except sqlite3.Error as error:
         # The disk of the copy is full: the original is only read.
@@ -135,16 +136,16 @@ def _copied(url: StoreUrl, copy: Path) -> StoreUrl:
     return StoreUrl("sqlite", url.sqlalchemy.set(database=str(copy)), url.safe, copy)
 
 
-def _original(url: StoreUrl) -> sqlite3.Connection:
-    """Open a connection to the file of a store that cannot write."""
+@contextlib.contextmanager
+def _original(url: StoreUrl) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to the file of a store that cannot write."""
     assert url.path is not None  # noqa: S101 - a SQLite URL has a path
     if not url.path.is_file():
         raise StoreUnavailable(f"no database at '{url.path}'; name an existing store")
-    connection = _read_only(url.path)
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        connection.close()
-        raise WrongDatabase(f"'{url.path}' is another program's SQLite file; name another store")
-    return connection
+    with contextlib.closing(_read_only(url.path)) as connection:
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise WrongDatabase(f"'{url.path}' is another program's SQLite file; name another store")
+        yield connection
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
@@ -153,11 +154,11 @@ def _read_only(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(name, uri=True, timeout=READ_SECONDS)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.Error as error:
         connection.close()
         log = path.with_name(path.name + "-wal")
         # `immutable` ignores the write-ahead log, and with it every commit that is only there.
-        if log.exists() and log.stat().st_size:
+        if not isinstance(error, sqlite3.OperationalError) or (log.exists() and log.stat().st_size):
             raise
         return sqlite3.connect(f"{name}&immutable=1", uri=True)
     return connection

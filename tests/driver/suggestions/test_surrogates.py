@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import Counter
 
@@ -86,7 +87,7 @@ def test_prices_and_pending_trainings_count_in_the_metric_space(here):
 @pytest.mark.slow
 def test_a_run_of_a_version_with_one_surrogate_continues_with_it(here, tmp_path, monkeypatch):
     scripted(here, name="old", surrogate="aquasurf", evaluations=2)
-    with sqlite3.connect(tmp_path / "runs.db") as database:  # as that version stored it
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as database, database:  # as that version stored it
         database.execute("UPDATE runs SET config = json_remove(config, '$.surrogate')")
     asked = {"worker": ScriptedWorker, "workers": 1, "store": here}
     trained = evaluate(["relu(x)"], "digits", **asked).name
