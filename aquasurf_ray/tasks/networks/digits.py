@@ -4,10 +4,10 @@ The images come inside scikit-learn (the test part of the UCI set "Optical Recog
 task runs anywhere, offline, in about a second a training on one CPU core. The splits are stratified and seeded:
 899 training, 449 validation and 449 test images, standardised by the training pixels' mean and deviation.
 
-The task is for quick examples and tests. Its winners say little about activation functions in general: the network has
-no norms, PyTorch's default weights are too small for ReLU, and half of all functions diverge. ReLU's test accuracy is
-0.943 against 0.969 of `mul(erf(x),erfc(x))`, but both have 0.964 with He initialisation (means over ten seeds). The
-recipe of `mnist1d` is the one that gives ReLU its chance.
+The network has no norms, so it starts with He initialisation (He et al. 2015, arXiv:1502.01852), without which ReLU
+trains badly; over half of all functions of the three-node space still do not train. The recipe is tuned for ReLU by a
+grid of learning rates and epochs with three seeds (`benchmarks/evidence/recipes.py`): at twice the rate ReLU is level,
+and at four times it diverges.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ SPLIT_SEED = 0
 
 
 def digits() -> Task:
-    """Return the task: 8 epochs of batches of 64."""
+    """Return the task: 16 epochs of batches of 64."""
     return Task(
         name="digits",
         network=digits_network,
         data=digits_data,
-        recipe=Recipe(epochs=8, batch_size=64, learning_rate=0.1, weight_decay=5e-4),
+        recipe=Recipe(epochs=16, batch_size=64, learning_rate=0.1, weight_decay=5e-4),
         time_limit=300.0,
     )
 
 
 def digits_network(activation: ActivationFactory) -> nn.Module:
     """Return the network: inputs (n, 1, 8, 8), logits (n, 10). Three 3x3 convolutions, the second and third with
-    stride 2, a 1x1 convolution, global average pooling."""
-    return nn.Sequential(
+    stride 2, a 1x1 convolution, global average pooling. He initialisation (fan-in)."""
+    network = nn.Sequential(
         nn.Conv2d(1, 24, 3, padding=1),
         activation(),
         nn.Conv2d(24, 48, 3, stride=2, padding=1),
@@ -58,6 +58,10 @@ def digits_network(activation: ActivationFactory) -> nn.Module:
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
+    for module in network:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return network
 
 
 @cached("scikit-learn")
