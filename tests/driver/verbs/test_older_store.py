@@ -6,7 +6,8 @@ it were replaced afterwards:
     aquasurf search digits --name finished --candidates 40 --evaluations 6 --workers 1
     aquasurf search digits --name interrupted --seed 1 --candidates 40 --evaluations 6 --workers 1
 
-The second was stopped by SIGINT after the fourth of its six suggestions. All that is expected is read by plain SQL
+The second was stopped by SIGINT after the fourth of its six suggestions. `digits` was version 1 then, whose results are
+not today's, so the runs resume with that task and are refused with today's. All that is expected is read by plain SQL
 from the file, before any code of ours opens it.
 """
 
@@ -15,14 +16,16 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
+from digits_version_1 import digits_version_1
 
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import resume, search
-from aquasurf_ray.tasks import load_task
+from aquasurf_ray.driver.errors import BadUse
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "store_of_91aa07e.db.gz"
 BASELINES = 8
@@ -42,6 +45,7 @@ def old(tmp_path, monkeypatch):
     path.write_bytes(gzip.decompress(FIXTURE.read_bytes()))
     rows(path, "UPDATE runs SET storage = ?", str(tmp_path / "storage"))
     monkeypatch.setenv("AQUASURF_STORE", f"sqlite:///{path}")
+    monkeypatch.setenv("PYTHONPATH", str(FIXTURE.parent), prepend=os.pathsep)  # workers import the task's module
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -83,17 +87,24 @@ def test_status_top_and_report_say_what_the_file_holds(old, capsys):
 def test_the_same_search_is_the_same_run_and_trains_nothing(old):
     """Its digests of configuration and task are today's, or it would be refused as another run."""
     before = rows(old, "SELECT name, config_digest FROM runs"), rows(old, RESULTS, "finished")
-    assert rows(old, "SELECT digest FROM tasks") == [(load_task("digits").digest,)]
-    result = search("digits", name="finished", candidates=40, evaluations=6, workers=1)
+    assert rows(old, "SELECT digest FROM tasks") == [(digits_version_1().digest,)]
+    result = search(digits_version_1(), name="finished", candidates=40, evaluations=6, workers=1)
     assert (result.name, result.budget, result.evaluations) == ("finished", 6, 6 + BASELINES)
     assert before == (rows(old, "SELECT name, config_digest FROM runs"), rows(old, RESULTS, "finished"))
+
+
+def test_a_run_of_a_task_that_is_another_one_today_is_refused(old):
+    before = contents(old)
+    with pytest.raises(BadUse, match="task 'digits' has changed since run 'interrupted' began"):
+        resume("interrupted", evaluations=7)
+    assert contents(old, before) == before
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_resumes_to_a_larger_budget_and_repeats_nothing(old):
     digests, before = rows(old, "SELECT name, config_digest FROM runs"), rows(old, RESULTS, "interrupted")
     assert len(before) == 4 + BASELINES
-    result = resume("interrupted", evaluations=7)
+    result = resume("interrupted", task=digits_version_1(), evaluations=7)
     after = rows(old, RESULTS, "interrupted")
     assert (result.budget, len(after)) == (7, 7 + BASELINES)
     assert set(before) < set(after), "what was done has the same result, time and number of attempts"
@@ -115,7 +126,7 @@ def test_one_worker_and_one_seed_give_the_suggestions_that_they_gave_then(old, t
     """In a new store, so that every spectrum and every training is computed by today's code."""
     then = rows(old, SEQUENCE)
     new = tmp_path / "new.db"
-    search("digits", name="finished", candidates=40, evaluations=6, workers=1, store=f"sqlite:///{new}")
+    search(digits_version_1(), name="finished", candidates=40, evaluations=6, workers=1, store=f"sqlite:///{new}")
     now = rows(new, SEQUENCE)
     differ = next((i for i, (a, b) in enumerate(zip(now, then, strict=True)) if a != b), len(then))
     assert [row[:2] for row in now[: differ + 1]] == [row[:2] for row in then[: differ + 1]]

@@ -489,7 +489,7 @@ def test_a_real_search_learns_digits_and_shares_its_results(here):
     found = requests(here, "real")
     done = [w.evaluation.epochs for w in found if w.evaluation.status == "done"]
     assert len(done) >= 8
-    assert set(done) == {8}
+    assert set(done) == {16}
     with opened(here) as store:
         run = store.run("real")
         ids = [f.id for f in store.candidates(run.id)]
@@ -498,4 +498,4 @@ def test_a_real_search_learns_digits_and_shares_its_results(here):
         features = [s.feature for s in spectra.values() if s.status == "done"]
         assert len(features) >= 8
         assert all(features)
-        assert len(store.curve(found[0].evaluation.id)) == 8
+        assert len(store.curve(found[0].evaluation.id)) == 16

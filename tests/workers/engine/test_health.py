@@ -92,8 +92,8 @@ def test_saturated_units_are_refused_where_the_outputs_are_the_same(digits):
 
 @pytest.mark.parametrize(
     "function",
-    ["relu(x)", "selu(x)", "tanh(x)", "sigmoid(x)", "div(identity(x),abs(x))", "mul(cosh(x),bessel_i1e(x))",
-     "pow(bessel_i0e(x),exp(x))", "sub(one(x),tanh(x))", "max(zero(x),negative(x))"],
+    ["relu(x)", "selu(x)", "tanh(x)", "sigmoid(x)", "max(zero(x),negative(x))",
+     "pow(bessel_i0e(x),exp(x))", "sub(one(x),tanh(x))", "sub(identity(x),arcsinh(x))"],
 )  # fmt: skip
 def test_nothing_that_was_seen_to_train_is_refused(digits, function):
     """Those with the smallest gain, the smallest spread and the most saturated units among them."""
