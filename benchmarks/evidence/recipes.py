@@ -4,9 +4,9 @@
 
 A task's recipe should give ReLU its chance, so that a function that beats ReLU beats one that was trained well. For
 each task, ReLU is trained at every point of a grid of learning rates and epochs with three seeds that no search uses by
-default (100, 101, 102). The best point has the best mean validation score; the smallest number of epochs whose mean
-lies within the best point's standard error is recommended, because more epochs would only cost time. Prints JSON, and
-writes each point to the output as soon as it is known, so an interrupted run resumes.
+default (100, 101, 102). The best point has the best mean validation score. Points whose mean lies within its standard
+error are as good; of these, the ones with the fewest epochs are recommended, because more epochs would only cost time.
+Prints JSON, and writes each point to the output as soon as it is known, so an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -78,15 +78,16 @@ def read(output: Path) -> list[dict]:
 
 
 def recommended(points: list[dict]) -> list[dict]:
-    """Return for each task its best point, and the cheapest one that is as good within a standard error."""
+    """Return for each task its best point, and those that are as good with the fewest epochs, by their mean score."""
     chosen = []
     for name in dict.fromkeys(point["task"] for point in points):
         of_task = [p for p in points if p["task"] == name and None not in p["scores"]]
-        best = max(of_task, key=lambda point: statistics.mean(point["scores"]))
+        of_task.sort(key=lambda point: statistics.mean(point["scores"]), reverse=True)
+        best = of_task[0]
         error = statistics.stdev(best["scores"]) / len(SEEDS) ** 0.5
         as_good = [p for p in of_task if statistics.mean(p["scores"]) >= statistics.mean(best["scores"]) - error]
-        cheapest = min(as_good, key=lambda point: (point["epochs"], -statistics.mean(point["scores"])))
-        chosen.append({"task": name, "best": best, "recommended": cheapest})
+        fewest = min(point["epochs"] for point in as_good)
+        chosen.append({"task": name, "best": best, "recommended": [p for p in as_good if p["epochs"] == fewest]})
     return chosen
 
 

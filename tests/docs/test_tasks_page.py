@@ -45,21 +45,20 @@ def test_a_recipe_is_the_one_that_its_grid_recommends(name):
     points = [point for point in recipes.read(KEPT) if point["task"] == name]
     assert {(point["learning_rate"], point["epochs"]) for point in points} == {(r, e) for r in grid[0] for e in grid[1]}
     (chosen,) = recipes.recommended(points)
-    best = chosen["recommended"]
-    assert (best["learning_rate"], best["epochs"]) == (recipe.learning_rate, recipe.epochs)
+    assert (recipe.learning_rate, recipe.epochs) in [(p["learning_rate"], p["epochs"]) for p in chosen["recommended"]]
 
 
 def test_all_tuned_tasks_are_on_the_page():
-    assert set(TUNED) == set(recipes.GRID) - {"digits-mlp"}
+    assert set(TUNED) == set(recipes.GRID)
 
 
-def test_what_the_page_says_of_the_task_that_is_not_tuned():
-    points = [point for point in recipes.read(KEPT) if point["task"] == "digits-mlp"]
-    recipe = load_task("digits-mlp").recipe
-    (chosen,) = recipes.recommended(points)
-    best = chosen["recommended"]
-    (now,) = (p for p in points if (p["learning_rate"], p["epochs"]) == (recipe.learning_rate, recipe.epochs))
-    assert (best["learning_rate"], best["epochs"]) == (0.01, 20)
-    before, tuned = (f"{np.mean(point['scores']):.3f}" for point in (now, best))
-    said = f"a validation accuracy of {before}; the same grid has {tuned} at 0.01"
-    assert said in " ".join(PAGE.split())
+def test_a_rate_other_than_the_best_one_is_on_the_page_with_both_scores():
+    for name in TUNED:
+        points = [point for point in recipes.read(KEPT) if point["task"] == name]
+        (chosen,) = recipes.recommended(points)
+        rate = load_task(name).recipe.learning_rate
+        best, own = chosen["recommended"][0], next(p for p in chosen["recommended"] if p["learning_rate"] == rate)
+        if own is not best:
+            high, low = (f"{np.mean(point['scores']):.3f}" for point in (best, own))
+            said = f"On `{name}`, {best['learning_rate']:g} is level with {rate:g} ({high} and {low})"
+            assert said in " ".join(PAGE.split())
