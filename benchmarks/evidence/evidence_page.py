@@ -1,11 +1,11 @@
 """A page of hand-written text with generated tables, each between two comments that identify it.
 
-    <!-- table: fisher runs=100 half=second benchmark=act-bench-digits-mlp -->
+    <!-- table: fisher runs=100 half=second benchmark=act-bench-digits -->
     anything
     <!-- end of table -->
 
 `runs` is the number of searches of each algorithm; `half` is "first" or "second", or is left out for all functions;
-`benchmark` is an installed one or a file, by default Act-Bench-Digits; a table over several, with commas between them,
+`benchmark` is an installed one or a file, by default act-bench-digits-mlp; a table over several, with commas between them,
 has their names in a first column.
 Only the text between the comments is replaced.
 """
@@ -21,7 +21,8 @@ from typing import Literal, cast, get_args
 from aquasurf_ray.analysis.errors import AnalysisError
 
 Half = Literal["all", "first", "second"]
-BENCHMARK = "act-bench-digits"
+BENCHMARK = "act-bench-digits-mlp"
+"""The benchmark whose functions were trained with three seeds."""
 
 _OPEN, _CLOSE = "<!-- table: ", "<!-- end of table -->"
 _TABLE = re.compile(rf"^{_OPEN}(?P<order>[^\n]*?) -->\n(?P<text>.*?)^{_CLOSE}$", re.MULTILINE | re.DOTALL)

@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--evaluations", type=int, default=100)
     options = parser.parse_args()
-    half = load_benchmark("act-bench-digits").split(SPLIT_SEED)[("first", "second").index(options.half)]
+    half = load_benchmark("act-bench-digits-mlp").split(SPLIT_SEED)[("first", "second").index(options.half)]
     print(json.dumps(vars(options) | {"rules": summary(measured(half, options.runs, options.evaluations))}, indent=2))
 
 

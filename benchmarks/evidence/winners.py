@@ -72,7 +72,7 @@ def summary(found: list[Winner]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("benchmark", nargs="?", default="act-bench-digits")
+    parser.add_argument("benchmark", nargs="?", default="act-bench-digits-mlp")
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--top", type=int, default=TOP)

@@ -47,7 +47,6 @@ def test_every_experiment_but_the_whole_grid_is_in_the_page() -> None:
         *experiments_named([]),
         *OF_SCRIPTS,
     }
-    assert {order.half for order in orders if order.name == "default"} == {"all", "first", "second"}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def test_a_table_over_benchmarks_has_the_rows_of_each_and_of_all() -> None:
         (SMALL.replace("k runs=20", ""), "'' names no table"),
         (SMALL.replace("half=second", "half=third"), "'k runs=100 half=third' names no table"),
         (SMALL.replace("half=second", "seed=2"), "'k runs=100 seed=2' names no table"),
-        (SMALL.replace(" half=second", ""), "table 'k' of all functions of act-bench-digits is in the page twice"),
+        (SMALL.replace(" half=second", ""), "table 'k' of all functions of act-bench-digits-mlp is in the page twice"),
         (SMALL.replace("half=second", "benchmark="), "'k runs=100 benchmark=' names no table"),
         (SMALL.replace("half=second", "benchmark=a,"), "'k runs=100 benchmark=a,' names no table"),
         (
