@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 def pairs():
     """Each question's command and answer."""
     first, *rest = blocks(QUESTIONS, "")
-    assert first.startswith("aquasurf import act-bench-digits ")
+    assert first.startswith("aquasurf import act-bench-digits-mlp ")
     return list(zip(rest, blocks(QUESTIONS, "text"), strict=True))
 
 
@@ -43,10 +43,10 @@ def test_the_answer_is_the_one_that_is_printed(folder, capsys, number):
 
 @pytest.mark.slow
 def test_status_of_a_benchmark_is_a_page_and_no_book(folder, capsys):
-    assert main(["status", "act-bench-digits"]) == 0
+    assert main(["status", "act-bench-digits-mlp"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 100
-    assert lines[-1] == "and 4312 more; by reason: aquasurf query --example diverged --set run=act-bench-digits"
+    assert lines[-1] == "and 4312 more; by reason: aquasurf query --example diverged --set run=act-bench-digits-mlp"
 
 
 def test_there_are_ten_numbered_questions():
