@@ -27,6 +27,7 @@ from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import resume, search
 from aquasurf_ray.driver.errors import BadUse
 
+PROGRAMS = Path(__file__).parents[2] / "programs"
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "store_of_91aa07e.db.gz"
 BASELINES = 8
 RESULTS = """
@@ -45,7 +46,7 @@ def old(tmp_path, monkeypatch):
     path.write_bytes(gzip.decompress(FIXTURE.read_bytes()))
     rows(path, "UPDATE runs SET storage = ?", str(tmp_path / "storage"))
     monkeypatch.setenv("AQUASURF_STORE", f"sqlite:///{path}")
-    monkeypatch.setenv("PYTHONPATH", str(FIXTURE.parent), prepend=os.pathsep)  # workers import the task's module
+    monkeypatch.setenv("PYTHONPATH", str(PROGRAMS), prepend=os.pathsep)  # workers import the task's module
     monkeypatch.chdir(tmp_path)
     return path
 
