@@ -35,9 +35,7 @@ from aquasurf_ray.workers.engine.health import HealthLimits
 from aquasurf_ray.workers.training import train
 
 FACTORS = (0.125, 0.5, 2.0)
-"""Far apart, because functions and weights of another scale need another rate: ReLU on digits is best at 2 as it is
-and diverges above 0.5 in standard form.
-"""
+"""Far apart, because functions and weights of another scale need another rate."""
 SEED = 0
 DRAW = 14  # the sample of functions: another seed than that of any search or training
 REFERENCE = "relu(x)"
