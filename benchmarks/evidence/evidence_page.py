@@ -5,8 +5,8 @@
     <!-- end of table -->
 
 `runs` is the number of searches of each algorithm; `half` is "first" or "second", or is left out for all functions;
-`benchmark` is an installed one or a file, by default act-bench-digits-mlp; a table over several, with commas between them,
-has their names in a first column.
+`benchmark` is an installed one or a file, by default act-bench-digits-mlp; a table over several, with commas between
+them, has their names in a first column.
 Only the text between the comments is replaced.
 """
 
