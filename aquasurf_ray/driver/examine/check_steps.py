@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import Activation
-from aquasurf_ray.baselines import BASELINES, REFERENCE
+from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.driver.candidates import baseline_rows
 from aquasurf_ray.driver.examine.data_check import (
     SplitSample,
     lacking_classes,
@@ -33,8 +34,7 @@ from aquasurf_ray.driver.examine.objective_check import (
 )
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.driver.own_activation import refuse_named_functions, with_reference
-from aquasurf_ray.driver.run.forecast import START, Forecast, training_seconds
-from aquasurf_ray.measured_cost import measurement_seconds
+from aquasurf_ray.driver.run.forecast import START, Forecast, cost_seconds, training_seconds
 from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
 from aquasurf_ray.tasks.held_state import numbers_in
 from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors, whole_numbers
@@ -57,6 +57,7 @@ from aquasurf_ray.workers.network import (
     refuse_splits_without_targets,
     untrained_network,
 )
+from aquasurf_ray.workers.reading import reading_time
 from aquasurf_ray.workers.spectrum import (
     AssumedClassesWarning,
     SkippedLayerWarning,
@@ -179,19 +180,23 @@ class CheckSteps:
         return f"{steps}; reading examples changes {named}, so a resumed training may differ from an uninterrupted one"
 
     def forecast(self, candidates: int, evaluations: int, workers: int | None) -> str:
-        """Forecast a search from the time of the spectrum and of a few further steps."""
+        """Forecast a search from the time of the spectrum, of a few further steps and of reading some batches."""
         size, splits = self._batch_size(), self._splits()
         cut = self._cut(size)
         feed = TrainingFeed(_shortened(self.task, cut, size), cut, self.device, seed=0)
         seconds, n_in_step = step_seconds(feed, Activation(FUNCTIONS[1])), min(size, self.task.step_examples)
+        reading = reading_time(self.task, splits, self.device)
         sizes = {name: n_examples(split) for name, split in splits.named().items()}
         n = workers or (torch.cuda.device_count() if self.device.type == "cuda" else os.cpu_count()) or 1
-        cost_seconds = measurement_seconds(seconds / n_in_step * self.task.step_examples)
         forecast = Forecast(
-            self._spectrum_seconds, training_seconds(self.task, sizes, seconds, n_in_step), cost_seconds
+            self._spectrum_seconds,
+            training_seconds(self.task, sizes, seconds, n_in_step, reading),
+            cost_seconds(seconds / n_in_step * self.task.step_examples, reading),
         )
-        n_trainings, batch_size = evaluations + len(BASELINES), self.task.spectrum_batch_size
-        text = forecast.text(candidates, n_trainings, n, n_costs=n_trainings, spectrum_batch_size=batch_size)
+        n_baselines = len(baseline_rows(with_reference(self.task).baselines))
+        n_spectra, n_trainings = candidates + n_baselines, evaluations + n_baselines
+        batch_size = self.task.spectrum_batch_size
+        text = forecast.text(n_spectra, n_trainings, n, n_costs=n_trainings, spectrum_batch_size=batch_size)
         return f"{text.removeprefix('forecast: ')}{START}"
 
     def _cut(self, size: int) -> Splits:
