@@ -63,10 +63,7 @@ def test_a_run_without_a_baseline_that_trains_blames_the_task_and_resumes_once_i
     text = str(stopped.value)
     assert text.startswith(f"no baseline trains ({len(BASELINES)} diverged; 5 of 8: training loss became nan with s)")
     assert "the fault is the task's and not the functions'" in text
-    assert (
-        "'aquasurf task check digits'; what diverged is queued again; a changed task needs a run of another name, anything else aquasurf"
-        in text
-    )
+    assert "'aquasurf task check digits'; what diverged is queued again; a changed task needs a run of" in text
     assert text.endswith(f"resume one --store {here}")
     assert exit_code(stopped.value) == 1
     run, found = statuses(here)
