@@ -4,10 +4,10 @@ package."""
 from __future__ import annotations
 
 
-def counted(n: int, noun: str) -> str:
-    """Return a number with its noun, which takes an s in the plural.
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, which takes an s in the plural, or has another one.
 
-    >>> counted(1, "worker"), counted(0, "seed"), counted(1200, "training")
-    ('1 worker', '0 seeds', '1,200 trainings')
+    >>> counted(1, "worker"), counted(0, "seed"), counted(1200, "training"), counted(2, "spectrum", "spectra")
+    ('1 worker', '0 seeds', '1,200 trainings', '2 spectra')
     """
-    return f"{n:,} {noun}{'s' * (n != 1)}"
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"

@@ -1,5 +1,5 @@
-"""The cost of a function in a task's network on one kind of device, as workers measure it and the store keeps it, and
-how long the measurement takes.
+"""The cost of a function in a task's network on one kind of device, as workers measure it and the store keeps it, how
+long the measurement takes, and the time of reading the data, which no function changes.
 
 This module depends on nothing, because the rooms `workers` and `store` may not import each other and both need it.
 """
@@ -45,6 +45,24 @@ class MeasuredCost:
     def memory_ratio(self) -> float:
         """The activation memory relative to ReLU."""
         return self.activation_bytes / self.relu_activation_bytes
+
+
+@dataclass(frozen=True)
+class ReadingTime:
+    """How long it takes to read the data of a task.
+
+    Attributes:
+        batch_seconds: for one training batch.
+        training_seconds: for all batches of one training: training and validation in each epoch, and one test.
+        overlaps: whether the data are read while the network computes, on a GPU or by other processes.
+    """
+
+    batch_seconds: float = 0.0
+    training_seconds: float = 0.0
+    overlaps: bool = False
+
+
+IN_NO_TIME = ReadingTime()
 
 
 def measurement_seconds(step_seconds: float) -> float:

@@ -51,6 +51,7 @@ from aquasurf_ray.workers.messages import (
 )
 from aquasurf_ray.workers.network import try_network
 from aquasurf_ray.workers.own_activation import register_own_activation
+from aquasurf_ray.workers.reading import reading_time
 from aquasurf_ray.workers.result import Epoch, TrainingResult
 from aquasurf_ray.workers.role_layers import role_of_weights
 from aquasurf_ray.workers.spectrum import SkippedLayerWarning
@@ -115,6 +116,7 @@ class Worker:
         self._last_epoch: Epoch | None = None
         self._asked_to_stop = threading.Event()
         self._warnings = Warnings()
+        self._has_read = False  # so that the time of reading is measured once
         self._coverage: str | None = None
         self._roles: dict[str, str] | None = None
         self._role_of: dict[str, str] | None = None
@@ -143,9 +145,14 @@ class Worker:
     def costs(self, functions: Sequence[str]) -> list[CostReply]:
         """Return the costs of some functions on this device, in order."""
         share = Share(self.ranks.rank, self.ranks.world_size) if self.ranks else WHOLE
-        seed = self.settings.spectrum_seed
-        feed = TrainingFeed(self.task, self._begin(), self.device, seed=seed, share=share)
-        return [self._cost(function, feed) for function in functions]
+        splits, seed = self._begin(), self.settings.spectrum_seed
+        feed = TrainingFeed(self.task, splits, self.device, seed=seed, share=share)
+        first, *others = (self._cost(function, feed) for function in functions)
+        if not self._has_read:
+            workers = self.settings.loader_workers
+            reading = reading_time(self.task, splits, self.device, loader_workers=workers, share=share)
+            first, self._has_read = replace(first, reading=reading), True
+        return [first, *others]
 
     @ray.method(concurrency_group="work")
     def train(self, job: TrainingJob) -> TrainingResult | Drained:

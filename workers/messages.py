@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from aquasurf_ray.cpu_threads import WORKER_THREADS
-from aquasurf_ray.measured_cost import MeasuredCost
+from aquasurf_ray.measured_cost import MeasuredCost, ReadingTime
 from aquasurf_ray.workers.engine.stopping import StopRule
 
 if TYPE_CHECKING:
@@ -83,13 +83,17 @@ class SpectrumReply:
 
 @dataclass(frozen=True)
 class CostReply:
-    """A function's cost relative to ReLU on the worker's device, or the reason why it cannot be measured."""
+    """A function's cost relative to ReLU on the worker's device, or the reason why it cannot be measured.
+
+    `reading` is the time of reading the task's data, once from each worker.
+    """
 
     function: str
     status: Status
     reason: str | None
     cost: MeasuredCost | None
     seconds: float
+    reading: ReadingTime | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -50,6 +51,46 @@ def with_roles(network: Callable[..., nn.Module], activation: Callable[[], nn.Mo
     if not roles:
         return network(activation)
     return network(**{role: factory_for(activation, role) for role in roles})
+
+
+def made_network(made: object, maker: str) -> nn.Module:
+    """Return what a function made, if it is a network.
+
+    Args:
+        maker: names the function in the message.
+
+    Raises:
+        TaskError: it is something else, such as None or a class.
+    """
+    if isinstance(made, nn.Module):
+        return made
+    if made is None:
+        got = "None; is a `return` missing?"
+    elif isinstance(made, type):
+        got = f"the class {made.__name__}; call it: {made.__name__}()"
+    else:
+        got = f"a {type(made).__name__}"
+    raise TaskError(f"{maker} must return an nn.Module, got {got}")
+
+
+def refuse_arguments(function: Callable[..., Any], given: tuple[object, ...], rule: str) -> None:
+    """Refuse a function that cannot be called with the arguments that it will be given.
+
+    Args:
+        rule: how it must be, and what to do; its signature comes between the two, where `{got}` is.
+
+    Raises:
+        TaskError: it takes more or fewer.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some callables of C code have no signature
+        return
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise TaskError(rule.format(got=f"{name}{signature}")) from error
 
 
 def factory_for(activation: Any, role: str) -> Callable[[], nn.Module]:
@@ -91,6 +132,7 @@ class CountedActivations:
     def __init__(self, roles: tuple[str, ...]) -> None:
         self.roles = roles
         self.made: dict[str, list[nn.Module]] = {role: [] for role in roles or ("",)}
+        self._factories = {role: partial(self.new, role) for role in self.made}
 
     def new(self, role: str) -> nn.Module:
         """Return a new module for a role."""
@@ -99,7 +141,7 @@ class CountedActivations:
 
     def for_role(self, role: str) -> Callable[[], nn.Module]:
         """Return the factory for a role."""
-        return lambda: self.new(role)
+        return self._factories[role]
 
     def __call__(self) -> nn.Module:
         """Refuse to make a module for no role.
@@ -114,15 +156,20 @@ class CountedActivations:
         names = {id(module): name for name, module in network.named_modules()}
         return {role: [names[id(m)] for m in made if id(m) in names] for role, made in self.made.items()}
 
-    def refuse_none(self, task: str) -> None:
+    def refuse_none(self, task: str, network: nn.Module) -> None:
         """Refuse a network that has not called the factory, or one of its roles'.
 
         Raises:
-            TaskError: it names the role.
+            TaskError: it names the role, and the attribute that holds the factory in the place of what it makes.
         """
         for role, made in self.made.items():
             if not made:
                 of_role = f" of role '{role}'" if role else ""
-                raise TaskError(
-                    f"network of task '{task}' makes no activation{of_role}; call the factory that it is given"
-                )
+                held = [
+                    f"; {type(module).__name__} holds the factory itself: self.{name} = {role or 'activation'}()"
+                    for module in network.modules()
+                    for name, value in vars(module).items()
+                    if value is self._factories[role]
+                ]
+                how = held[0] if held else "; call the factory that it is given"
+                raise TaskError(f"network of task '{task}' makes no activation{of_role}{how}")

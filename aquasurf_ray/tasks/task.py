@@ -37,7 +37,7 @@ from aquasurf_ray.tasks.loaders import ExampleSet as ExampleSet
 from aquasurf_ray.tasks.loaders import drawn_batch, mean_batch
 from aquasurf_ray.tasks.objective import Objective, classification, name_of
 from aquasurf_ray.tasks.recipe import Recipe
-from aquasurf_ray.tasks.roles import CountedActivations, roles_of, with_roles
+from aquasurf_ray.tasks.roles import CountedActivations, made_network, refuse_arguments, roles_of, with_roles
 from aquasurf_ray.tasks.seeding import seeded
 
 ActivationFactory = Callable[[], nn.Module]
@@ -185,13 +185,21 @@ class Task:
         The activations that an existing model's own code calls are found by running it on two of the task's examples.
 
         Raises:
-            TaskError: the network holds the factory of the activation instead of what it makes.
+            TaskError: the factory takes other arguments or returns no network, or the network holds the factory of the
+                activation instead of what it makes.
         """
         find_calls = getattr(self.network, "find_calls", None)
         if find_calls is not None:
             find_calls(self._two_inputs)
+        if not self.roles:
+            refuse_arguments(
+                self.network,
+                (activation,),
+                f"network of task '{self.name}' must take the activation factory alone, as in def network(activation), "
+                "got {got}; for a model with its own activations: network_from(function)",
+            )
         try:
-            return with_roles(self.network, activation)
+            made = with_roles(self.network, activation)
         except TypeError as error:
             if "is not a Module subclass" not in str(error):
                 raise
@@ -199,6 +207,7 @@ class Task:
                 f"the network of task '{self.name}' holds something that is no module ({error}); if that is the "
                 "activation, which is a factory, call it in each place: activation()"
             ) from error
+        return made_network(made, f"network of task '{self.name}'")
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -301,12 +310,8 @@ class Task:
         made = CountedActivations(self.roles)
         with self._refusing("network", "be built"), seeded(0, CPU):
             network = self.new_network(made if self.roles else made.for_role(""))
-            if not isinstance(network, nn.Module):
-                raise TaskError(
-                    f"network of task '{self.name}' must return an nn.Module, got a {type(network).__name__}"
-                )
             identity = network_identity(network)
-        made.refuse_none(self.name)
+        made.refuse_none(self.name, network)
         # Which places are of which role decides what a function per role is; plain tasks have no such entry.
         return {**identity, "roles": made.places(network)} if self.roles else identity
 

@@ -56,7 +56,7 @@ def train_activation(config: Mapping[str, Any]) -> None:
     Raises:
         BadUse: a key is missing or unknown.
         TaskError, MemoryError, ...: failures that are not the function's, for Tune to retry or to count as an error,
-            such as a network that gives the same outputs with two functions.
+            such as a network whose outputs do not depend on its activations.
     """
     unknown = [key for key in config if key not in (*OWN_KEYS, *RECIPE_FIELDS, TRIAL_INDEX)]
     missing = [key for key in ("activation", "task") if key not in config]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -309,6 +310,39 @@ def test_recipe_refuses_nonsense_by_name(field, value):
 def test_task_refuses_a_network_that_is_no_factory():
     with pytest.raises(TaskError, match="network must be a callable"):
         Task("own", None, digits_data)
+
+
+@pytest.mark.parametrize(
+    ("network", "text"),
+    [
+        (lambda activation: None, "got None; is a `return` missing?"),
+        (lambda activation: "net", "got a str"),
+        (lambda activation: (nn.Linear(4, 2),), "got a tuple"),
+        (lambda activation: nn.Sequential, "got the class Sequential; call it: Sequential()"),
+        (lambda activation, *, late: None, "got None; is a `return` missing?"),
+    ],
+    ids=["none", "text", "tuple", "class", "roles"],
+)
+def test_a_network_function_that_returns_no_network_is_refused(network, text):
+    with pytest.raises(TaskError, match=f"^network of task 'own' must return an nn.Module, {re.escape(text)}$"):
+        Task("own", network, digits_data).new_network(nn.ReLU)
+
+
+def test_a_network_function_must_take_the_factory():
+    for network in (lambda: nn.Linear(4, 2), lambda activation, width: nn.Linear(4, width)):
+        with pytest.raises(TaskError, match=r"must take the activation factory alone, .* got <lambda>\("):
+            Task("own", network, digits_data).new_network(nn.ReLU)
+
+
+class HoldsFactory(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.act = activation
+
+
+def test_a_network_that_holds_the_factory_and_never_calls_it_is_told_where():
+    with pytest.raises(TaskError, match=r"; HoldsFactory holds the factory itself: self\.act = activation\(\)$"):
+        _ = Task("own", HoldsFactory, digits_data).digest
 
 
 def test_a_network_that_makes_no_activation_of_ours_is_refused():

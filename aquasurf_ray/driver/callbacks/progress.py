@@ -120,7 +120,7 @@ class Bars:
             (self._evaluations, view.evaluations, view.evaluations_wanted, view.reused),
         )
         for pace, (bar, done, wanted, reused) in zip(self._pace, counts, strict=True):
-            visible, text = bar != self._costs or wanted > 0, pace.text(now, done - reused, wanted - reused)
+            visible, text = bar == self._evaluations or wanted > 0, pace.text(now, done - reused, wanted - reused)
             self._bars.update(bar, completed=done, total=wanted, pace=text, visible=visible)
         self._says.plain = sentence(view)
 
@@ -160,13 +160,14 @@ def line_of(view: RunView, pace: str = "") -> str:
     """Return the progress of a run as one line of a log: counts, the `pace` of evaluations, best function, and the work
     of at most `RUNNING_SHOWN` workers.
     """
+    spectra = f"spectra {view.spectra}/{view.spectra_wanted}, " if view.spectra_wanted else ""
     costs = f"costs {view.costs}/{view.costs_wanted}, " if view.costs_wanted else ""
     stopped = f", {view.stopped_early} stopped early" if view.stopped_early else ""
     best = f", best {view.best_text()}" if view.best else ""
     more = len(view.running) - RUNNING_SHOWN
     now = [*view.running[:RUNNING_SHOWN], *([f"{more} more"] if more > 0 else [])]
     return (
-        f"spectra {view.spectra}/{view.spectra_wanted}, {costs}"
+        f"{spectra}{costs}"
         f"evaluations {view.evaluations}/{view.evaluations_wanted}{f' ({pace})' if pace else ''}{stopped}{best}"
         f"{'; now: ' if now else ''}{' | '.join(now)}"
     )

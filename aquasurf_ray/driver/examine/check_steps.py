@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import Activation
-from aquasurf_ray.baselines import BASELINES, REFERENCE
+from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.counted import counted
+from aquasurf_ray.driver.candidates import baseline_rows
 from aquasurf_ray.driver.examine.data_check import (
     SplitSample,
     lacking_classes,
@@ -33,8 +35,7 @@ from aquasurf_ray.driver.examine.objective_check import (
 )
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.driver.own_activation import refuse_named_functions, with_reference
-from aquasurf_ray.driver.run.forecast import START, Forecast, training_seconds
-from aquasurf_ray.measured_cost import measurement_seconds
+from aquasurf_ray.driver.run.forecast import START, Forecast, cost_seconds, training_seconds
 from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
 from aquasurf_ray.tasks.held_state import numbers_in
 from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors, whole_numbers
@@ -46,6 +47,7 @@ from aquasurf_ray.workers.activation_use import (
     called_in_code,
     named_calls,
     refuse_unused_activation,
+    size_at_activation,
     unused_activations,
 )
 from aquasurf_ray.workers.cost import step_seconds
@@ -57,6 +59,7 @@ from aquasurf_ray.workers.network import (
     refuse_splits_without_targets,
     untrained_network,
 )
+from aquasurf_ray.workers.reading import reading_time
 from aquasurf_ray.workers.spectrum import (
     AssumedClassesWarning,
     SkippedLayerWarning,
@@ -67,6 +70,10 @@ from aquasurf_ray.workers.training import TrainingResult, train
 
 FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")  # two, to see that the network does not depend on the function
 STEPS_TRAINED = 2
+EXPLODED = 100.0
+"""A loss of this many times the untrained network's after two steps comes of them, and not of the network."""
+LARGE_INPUT = 20.0
+"""Layers with the usual weights give an activation about 1; beyond this, the usual functions are straight lines."""
 LARGEST_CPU_BATCH = 64  # so that the check takes about a minute on a CPU
 
 
@@ -78,15 +85,19 @@ class CheckSteps:
         self.device = device
         self._sampled: list[SplitSample] | None = None
         self._spectrum_seconds = 0.0
+        self._untrained_loss = math.inf
 
     def network(self) -> str:
         """Build the network with two functions, and parse the task's baselines."""
         first, second = (self._with(function) for function in FUNCTIONS)
         if {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}:
             raise TaskError("the network factory must make a new network at each call, and returns the same weights")
+        places = self.task.places  # refuses a network that makes no activation, with a hint
         n_weights, n_activations = _counts(first)
         if n_activations == 0:
-            raise TaskError("the network has no activation from the factory that it is given; use it in every place")
+            raise TaskError(
+                "the network keeps none of the activations that it makes; set them as attributes of modules"
+            )
         if _counts(second) != (n_weights, n_activations):
             other = "{:,} parameters and {} activations".format(*_counts(second))
             raise TaskError(
@@ -94,13 +105,13 @@ class CheckSteps:
                 f" {other} with {FUNCTIONS[1]}; it must not depend on the function"
             )
         refuse_named_functions(self.task)
-        roles = [f"{role} ({len(places)})" for role, places in self.task.places.items()] if self.task.roles else []
+        roles = [f"{role} ({len(names)})" for role, names in places.items()]
         of_roles = f", of the roles {', '.join(roles)}" if roles else ""
         replacement = getattr(self.task.network, "replacement", None)
-        replaced = f"; replaced {few(replacement.replaced)}" if replacement is not None else ""
+        replaced = f"; replaced {few([*map(repr, replacement.replaced)])}" if replacement is not None else ""
         return (
-            f"{n_weights:,} parameters, {n_activations} activation modules{of_roles}, with {' and '.join(FUNCTIONS)}"
-            f"{replaced}"
+            f"{n_weights:,} parameters, {counted(n_activations, 'activation module')}{of_roles}, "
+            f"with {' and '.join(FUNCTIONS)}{replaced}"
         )
 
     def data(self) -> str:
@@ -130,7 +141,7 @@ class CheckSteps:
             raise TaskError(f"the network does not take {given}: {sentence(error)}") from error
         objective = self.task.objective.on(self.device)
         refuse_labels_out_of_range(objective, self._samples(), outputs, targets)
-        loss = loss_of(objective, outputs, targets)
+        loss = self._untrained_loss = loss_of(objective, outputs, targets)
         if not math.isfinite(loss):
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
         refuse_all_pairs(objective, outputs, targets)
@@ -167,31 +178,55 @@ class CheckSteps:
         numbers = _numbers_of(train_split)
         result = train_shortly(self.task, cut, FUNCTIONS[1], size, self.device)
         changed = sorted({name for (_, name), _ in numbers.items() ^ _numbers_of(train_split).items()})
-        if result.status == "diverged" or result.score is None:
-            raise TaskError(f"training with {FUNCTIONS[1]} diverges in its first steps: {result.reason}")
         metric = self.task.objective.metric
+        if result.status == "diverged" or result.score is None:
+            last = result.epochs[-1] if result.epochs else None
+            if last is not None and math.isnan(last.val_score) and not self._is_exploded(last.val_loss):
+                raise TaskError(
+                    f"the metric '{metric.name}' is nan on a part of the validation split, where the loss is "
+                    f"{last.val_loss:.4g}; look at its update() and compute()"
+                )
+            raise TaskError(f"training with {FUNCTIONS[1]} diverges in its first steps: {result.reason}")
+        exploded = self._exploded(result)
         recipe = "" if size == self.task.recipe.batch_size else f" (the recipe has {self.task.recipe.batch_size})"
         metrics = f"training loss {result.train_loss:.4g}, val_{metric.name} {metric.score(result.score):.4g}"
         steps = f"{STEPS_TRAINED} steps of {size} examples{recipe}, with {FUNCTIONS[1]}: {metrics}"
-        if not changed:
-            return steps
         named = ", ".join(changed)
-        return f"{steps}; reading examples changes {named}, so a resumed training may differ from an uninterrupted one"
+        changing = f"reading examples changes {named}, so a resumed training may differ from an uninterrupted one"
+        return "; ".join([steps, *exploded, *([changing] if changed else [])])
+
+    def _exploded(self, result: TrainingResult) -> list[str]:
+        """Return a warning if the loss is a multiple of the untrained network's after the first steps."""
+        losses = [loss for loss in (result.train_loss, result.val_loss) if loss is not None]
+        if not self._is_exploded(max(losses)):
+            return []
+        return [
+            f"warning: the loss rises from {self._untrained_loss:.4g} to {max(losses):.4g} in {STEPS_TRAINED} steps; "
+            f"lower the learning rate, which is {self.task.recipe.learning_rate:g}, or scale the inputs and targets"
+        ]
+
+    def _is_exploded(self, loss: float) -> bool:
+        # A loss that is a likelihood of numbers may begin below zero, where a multiple says nothing.
+        return loss > EXPLODED * self._untrained_loss > 0
 
     def forecast(self, candidates: int, evaluations: int, workers: int | None) -> str:
-        """Forecast a search from the time of the spectrum and of a few further steps."""
+        """Forecast a search from the time of the spectrum, of a few further steps and of reading some batches."""
         size, splits = self._batch_size(), self._splits()
         cut = self._cut(size)
         feed = TrainingFeed(_shortened(self.task, cut, size), cut, self.device, seed=0)
         seconds, n_in_step = step_seconds(feed, Activation(FUNCTIONS[1])), min(size, self.task.step_examples)
+        reading = reading_time(self.task, splits, self.device)
         sizes = {name: n_examples(split) for name, split in splits.named().items()}
         n = workers or (torch.cuda.device_count() if self.device.type == "cuda" else os.cpu_count()) or 1
-        cost_seconds = measurement_seconds(seconds / n_in_step * self.task.step_examples)
         forecast = Forecast(
-            self._spectrum_seconds, training_seconds(self.task, sizes, seconds, n_in_step), cost_seconds
+            self._spectrum_seconds,
+            training_seconds(self.task, sizes, seconds, n_in_step, reading),
+            cost_seconds(seconds / n_in_step * self.task.step_examples, reading),
         )
-        n_trainings, batch_size = evaluations + len(BASELINES), self.task.spectrum_batch_size
-        text = forecast.text(candidates, n_trainings, n, n_costs=n_trainings, spectrum_batch_size=batch_size)
+        n_baselines = len(baseline_rows(with_reference(self.task).baselines))
+        n_spectra, n_trainings = candidates + n_baselines, evaluations + n_baselines
+        batch_size = self.task.spectrum_batch_size
+        text = forecast.text(n_spectra, n_trainings, n, n_costs=n_trainings, spectrum_batch_size=batch_size)
         return f"{text.removeprefix('forecast: ')}{START}"
 
     def _cut(self, size: int) -> Splits:
@@ -221,6 +256,12 @@ class CheckSteps:
         calls = [call for call in of_code if not call.is_gate]
         if calls:
             says.append(f"warning: not replaced, since the network's own code calls them: {named_calls(calls)}")
+        size = size_at_activation(self.task, self._splits(), inputs, device=self.device)
+        if size is not None and size > LARGE_INPUT:
+            says.append(
+                f"warning: the inputs of the first activation are about {size:.2g} in size, where functions are "
+                "straight lines or constants; scale the network's inputs, such as to mean 0 and deviation 1"
+            )
         unused = unused_activations(self.task, self._splits(), inputs, device=self.device)
         if unused:
             says.append(f"warning: activation modules that the network does not call: {', '.join(unused)}")

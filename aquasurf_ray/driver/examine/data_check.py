@@ -100,9 +100,10 @@ def refuse_values(objective: Objective, samples: list[SplitSample]) -> None:
     problems = []
     for sample in samples:
         for tensor, (count, first) in sample.not_finite.items():
+            have = "has" if count == 1 else "have"
             problems.append(
-                f"{count:,} of {sample.n_read:,} sampled {sample.name} examples have NaN or infinite {tensor}, such as "
-                f"example {first}"
+                f"{count:,} of {sample.n_read:,} sampled {sample.name} examples {have} NaN or infinite {tensor}, "
+                f"such as example {first}"
             )
         constant = _constant(sample)
         if constant is not None:

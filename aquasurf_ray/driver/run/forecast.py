@@ -8,6 +8,7 @@ long that takes is not known before, so the forecast of a check says that it com
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -18,12 +19,14 @@ from aquasurf_ray.driver.run.store_records import evaluation_result
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.duration_text import duration_text
-from aquasurf_ray.measured_cost import measurement_seconds
+from aquasurf_ray.measured_cost import IN_NO_TIME, ReadingTime, measurement_seconds
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.messages import Drained, TrainingJob
 
 FORWARD_SHARE = 1 / 3
 """The time of a validation step as a part of a training step's, which has the backward pass too."""
+FIRST_BATCHES = 2
+"""Batches besides those of the epochs: for the health gate and the choice of a form, or for the form and the cost."""
 LONG_SECONDS = 86_400.0
 LONG_SPECTRUM_SECONDS = 60.0
 """A spectrum that takes longer is worth a smaller batch also in a search that takes no day."""
@@ -67,9 +70,9 @@ class Forecast:
         """
         seconds = self._parts(n_spectra, n_trainings, n_workers, n_costs)
         parts = [
-            ("a spectrum takes", self.spectrum_seconds, f"{n_spectra:,} spectra"),
-            ("a training takes", self.training_seconds, f"{n_trainings:,} trainings"),
-            ("measuring a cost takes", self.cost_seconds, f"{n_costs:,} costs"),
+            ("a spectrum takes", self.spectrum_seconds, counted(n_spectra, "spectrum", "spectra")),
+            ("a training takes", self.training_seconds, counted(n_trainings, "training")),
+            ("measuring a cost takes", self.cost_seconds, counted(n_costs, "cost")),
         ]
         known = [(takes, of_one, work) for takes, of_one, work in parts if of_one is not None]
         each = ", ".join(f"{takes} about {_seconds(of_one)}" for takes, of_one, _ in known)
@@ -110,14 +113,24 @@ class Forecast:
         return advice
 
 
-def training_seconds(task: Task, sizes: dict[str, int], step_seconds: float, step_size: float) -> float:
-    """Return how long one training takes, from the time of a step of `step_size` examples.
+def training_seconds(
+    task: Task, sizes: dict[str, int], step_seconds: float, step_size: float, reading: ReadingTime = IN_NO_TIME
+) -> float:
+    """Return how long one training takes, from the time of a step of `step_size` examples that are read already.
 
     Args:
         sizes: the number of examples of each split.
+        reading: the time of reading them; batches that come before the first epoch are read for themselves.
     """
     n_trained = sizes["train"] + FORWARD_SHARE * sizes["validation"]
-    return step_seconds / step_size * (task.recipe.epochs * n_trained + FORWARD_SHARE * sizes["test"])
+    computing = step_seconds / step_size * (task.recipe.epochs * n_trained + FORWARD_SHARE * sizes["test"])
+    together = max if reading.overlaps else sum
+    return together((computing, reading.training_seconds)) + FIRST_BATCHES * reading.batch_seconds
+
+
+def cost_seconds(step_seconds: float, reading: ReadingTime = IN_NO_TIME) -> float:
+    """Return how long the measurement of one function's cost takes, with the batches that are read for it."""
+    return measurement_seconds(step_seconds) + FIRST_BATCHES * reading.batch_seconds
 
 
 class RunForecast:
@@ -125,24 +138,39 @@ class RunForecast:
     spectrum and of a training are known."""
 
     def __init__(self, context: RunContext, task: Task, budget: Budget, *, spectra: bool) -> None:
-        self._context, self._task, self._budget, self._spectra = context, task, budget, spectra
+        self._context, self._task = context, task
+        history = context.history
+        # All that this session has to do, so that the forecast, the check and the progress have the same counts.
+        self._n_spectra = len(history.without_spectrum(len(history.candidates))) if spectra else 0
+        self._n_trainings = len(budget.baselines) + budget.evaluations - history.n_finished(baselines=True)
+        self._n_measured = 0
         self._spectrum_seconds: float | None = None
         self._training_seconds: float | None = None
-        self._measures_costs = False
-        self._is_resumed = context.history.n_finished(baselines=True) > 0
+        self._reading: ReadingTime | None = None
+        self._is_resumed = history.n_finished(baselines=True) > 0
         self._is_over = not KINDS[context.run.kind].suggests
         self._is_begun = False
 
     def take_first_spectrum(self) -> bool:
         """Return, once, whether a spectrum should be computed before all else."""
-        first = self._spectra and not self._is_over and not self._is_begun and not self._context.history.spectra
+        first = self._n_spectra and not self._is_over and not self._is_begun and not self._context.history.spectra
         self._is_begun = True
-        return first
+        return bool(first)
 
-    def settle(self, outcome: Outcome) -> None:
-        """Take in what a worker has done, and note the forecast once it is known."""
-        if self._is_over or outcome.fault is not None or isinstance(outcome.reply, Drained):
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in what workers have done, and note the forecast once it is known."""
+        if self._is_over:
             return
+        for outcome in outcomes:
+            if outcome.fault is None and not isinstance(outcome.reply, Drained):
+                self._take_in(outcome)
+        training = self._training_seconds or self._from_costs()
+        spectrum = self._spectrum_seconds or self._stored_spectrum_seconds()
+        if training is not None and (spectrum is not None or not self._n_spectra):
+            self._is_over = True
+            self._note(spectrum, training)
+
+    def _take_in(self, outcome: Outcome) -> None:
         if isinstance(outcome.job, SpectraJob):
             self._spectrum_seconds = sum(reply.seconds for reply in outcome.reply) / len(outcome.reply)
         elif isinstance(outcome.job, TrainingJob):
@@ -150,50 +178,45 @@ class RunForecast:
             if result.status == "done" and result.stopped_early is None:
                 self._training_seconds = result.seconds
         else:
-            self._measures_costs = True
-        training = self._training_seconds or self._from_costs()
-        spectrum = self._spectrum_seconds or self._stored_spectrum_seconds()
-        if training is not None and (spectrum is not None or not self._n_spectra()):
-            self._is_over = True
-            self._note(spectrum, training)
+            self._n_measured += len(outcome.job.functions)
+            measured = [reply.reading for reply in outcome.reply if reply.reading is not None]
+            self._reading = next(iter(measured), self._reading or IN_NO_TIME)
 
     def _from_costs(self) -> float | None:
-        step, sizes = self._step_seconds(), self._task.spec()["data"]
-        return None if step is None else training_seconds(self._task, sizes, step, self._task.step_examples)
+        """Return how long a training takes by the time of a step and of reading; None before this run has measured a
+        cost, since the store has no time of reading."""
+        step = self._step_seconds()
+        if step is None or self._reading is None:
+            return None
+        sizes = self._task.spec()["data"]
+        return training_seconds(self._task, sizes, step, self._task.step_examples, self._reading)
 
     def _stored_spectrum_seconds(self) -> float | None:
         """Return how long a spectrum took that the run found in the store, before it was resumed or in another run."""
         seconds = [found.seconds for found in self._context.history.spectra.values() if found.seconds is not None]
         return median(seconds) if seconds else None
 
-    def _n_spectra(self) -> int:
-        """Return how many spectra are still to be computed."""
-        history = self._context.history
-        return len(history.without_spectrum(len(history.candidates))) if self._spectra else 0
-
     def _step_seconds(self) -> float | None:
         seconds = [cost.step_seconds for costs in self._context.history.costs.values() for cost in costs.values()]
         return median(seconds) if seconds else None
 
-    def _n_costs(self, n_trainings: int) -> int:
-        """Return how many costs are still measured: those of all candidates, if the run limits the cost, or else those
-        of the functions that it trains."""
+    def _n_costs(self) -> int:
+        """Return how many costs the run measures: those of all candidates, if it limits the cost, or else those of the
+        functions that it trains; none if it has measured none yet, since the store may have them all."""
         history = self._context.history
+        if not self._n_measured:
+            return 0
         if self._context.config.max_cost is not None:
-            return sum(function.id not in history.costs for function in history.candidates)
-        return max(0, n_trainings - len(history.costs))
+            return self._n_measured + sum(function.id not in history.costs for function in history.candidates)
+        return max(0, self._n_trainings - len(history.costs)) + self._n_measured
 
     def _note(self, spectrum_seconds: float | None, training_seconds: float) -> None:
-        history, budget, n_spectra = self._context.history, self._budget, self._n_spectra()
-        n_trainings = len(budget.baselines) + budget.evaluations - history.n_finished(baselines=True)
-        # A run that found its first costs in the store may find the others there, too.
-        step = self._step_seconds() if self._measures_costs else None
-        cost_seconds = None if step is None else measurement_seconds(step)
-        forecast = Forecast(spectrum_seconds if n_spectra else None, training_seconds, cost_seconds)
-        n_costs = 0 if cost_seconds is None else self._n_costs(n_trainings)
+        step, n_costs = self._step_seconds(), self._n_costs()
+        of_cost = cost_seconds(step, self._reading or IN_NO_TIME) if n_costs and step is not None else None
+        forecast = Forecast(spectrum_seconds if self._n_spectra else None, training_seconds, of_cost)
         # Of a run that is resumed, neither the task nor the candidates can be changed any more.
         batch_size = None if self._is_resumed else self._task.spectrum_batch_size
-        work = n_spectra, n_trainings, self._context.pool.n
+        work = self._n_spectra, self._n_trainings, self._context.pool.n
         self._context.events.note(forecast.text(*work, n_costs=n_costs, spectrum_batch_size=batch_size))
 
 

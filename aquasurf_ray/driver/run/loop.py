@@ -270,7 +270,7 @@ class SearchLoop:
         self._store(outcomes)
         for outcome in outcomes:
             self._settle(outcome)
-            self._forecast.settle(outcome)
+        self._forecast.settle(outcomes)
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
         """Store the results that arrived together, each kind in one transaction, since every commit takes time."""

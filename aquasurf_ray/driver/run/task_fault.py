@@ -72,10 +72,11 @@ def _blame_task(context: RunContext, budget: Budget, bad: Sequence[EvaluationSta
     whose, remedy = "task's", f"look at its learning rate and its data with {task}"
     if verbs["failed"]:
         whose, remedy = "task's or the machines'", f"look at the task with {task}, at a machine with 'aquasurf doctor'"
+    again = "; what diverged is queued again" if verbs["diverged"] else ""
     # `diverged` is final and the surrogate's evidence, so it must not stay in the store for a fault of the task.
     known = context.history.evaluations.values()
     context.store.reopen_diverged(context.lease, [each.evaluation_id for each in known if each.status in BAD])
     raise TaskAtFault(
         f"no baseline trains ({counted}{left}; {count} of {len(records)}: {reason}), "
-        f"so the fault is the {whose} and not the functions': {remedy}"
+        f"so the fault is the {whose} and not the functions': {remedy}{again}"
     )

@@ -66,6 +66,11 @@ class ActivationCall:
     multiplies: bool = field(default=False, compare=False, repr=False)
     repeated: bool = field(default=False, compare=False, repr=False)
 
+    def __str__(self) -> str:
+        """Return the call as text, with file and line; the network's own `forward` is in no module that has a name."""
+        where = f" in '{self.module}'" if self.module else ""
+        return f"{self.function}{where} ({self.place})"
+
     @property
     def is_gate(self) -> bool:
         """True if networks multiply or average by this function: those into [0, 1], and bounded ones in a product."""

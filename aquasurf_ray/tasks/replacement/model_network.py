@@ -33,6 +33,7 @@ from aquasurf_ray.tasks.replacement.transformers_models import (
     is_configuration,
     is_pretrained_model,
 )
+from aquasurf_ray.tasks.roles import made_network, refuse_arguments
 from aquasurf_ray.tasks.task import ActivationFactory
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class ModelNetwork:
 
     def __post_init__(self) -> None:
         checked_init(self.init)
+        object.__setattr__(self, "example", _checked_example(self.example))
         if isinstance(self.only, Mapping) and len(self.only) < 2:
             raise TaskError(f"only= has {len(self.only)} roles; name two or more, or give the places themselves")
         for role in self.roles:
@@ -100,7 +102,13 @@ class ModelNetwork:
         return self.only if isinstance(self.only, Mapping) else {"": self.only}
 
     def _model(self) -> nn.Module:
-        model = self.make()
+        refuse_arguments(
+            self.make,
+            (),
+            "network_from takes a function without arguments, got {got}; a network that takes an activation factory "
+            "needs no network_from",
+        )
+        model = made_network(self.make(), "the function of network_from")
         if self.gated is not None:
             exchange_feed_forwards(model, self.gated)
         return model
@@ -155,8 +163,9 @@ class ModelNetwork:
         except ModelFails as error:
             try:
                 return replace_found(self._model(), nn.Identity, only, torch.zeros(2, *shape, dtype=torch.int64))
-            except ModelFails:
-                raise error from None
+            except ModelFails as of_tokens:
+                takes_tokens = any(isinstance(module, nn.Embedding) for module in model.modules())
+                raise ModelFails(f"{of_tokens if takes_tokens else error}{_batch_dimension(shape)}") from error
 
     def own_activations(self) -> dict[str, list[Callable[[Tensor], Tensor]]]:
         """Return the activations that the model has in the places of each role, modules or functions, each once and
@@ -232,6 +241,27 @@ def network_from(
     elif model_class is not None:
         raise TaskError("model_class is for a configuration of transformers; a function that makes a model needs none")
     return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated, init)
+
+
+def _checked_example(example: object) -> tuple[int, ...] | None:
+    """Return the shape of one input; a list is as good as a tuple.
+
+    Raises:
+        TaskError: it is something else, such as an input.
+    """
+    if example is None:
+        return None
+    is_shape = isinstance(example, tuple | list) and all(type(size) is int and size > 0 for size in example)
+    if not is_shape:
+        got = f"a tensor of shape {tuple(example.shape)}" if isinstance(example, Tensor) else repr(example)
+        hint = f", such as {tuple(example.shape[1:])}" if isinstance(example, Tensor) and example.dim() > 1 else ""
+        raise TaskError(f"example= must be the shape of one input, without the batch dimension{hint}, got {got}")
+    return tuple(example)
+
+
+def _batch_dimension(shape: tuple[int, ...]) -> str:
+    """Return the end of a message where an example may have the batch dimension, which is put before it."""
+    return f"; example= has no batch dimension: perhaps {shape[1:]}" if len(shape) > 1 and shape[0] == 1 else ""
 
 
 def _most_common_first(found: Sequence[Callable[[Tensor], Tensor]]) -> list[Callable[[Tensor], Tensor]]:

@@ -190,10 +190,9 @@ def _with_remaining(
     calls = calls_beyond(model, inputs, report, new)
     stray = calls_to_replace(model, calls)
     if stray and not may_stay:
-        named = [f"{call.function} in '{call.module}' ({call.place})" for call in stray]
         raise TaskError(
-            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {few(named)}"
-            "; make them modules, or name in only= what is to be replaced"
+            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: "
+            f"{few([*map(str, stray)])}; make them modules, or name in only= what is to be replaced"
         )
     found = dict.fromkeys(
         Kept(call.module, f"{'gate: ' if call.is_gate else ''}{call.function}, called by its own code")
@@ -229,7 +228,8 @@ def _is_inside(module: str, name: str) -> bool:
 def _nothing_matched(model: nn.Module, selection: Selection, kept: Sequence[Kept]) -> str:
     asked = ", ".join(e if isinstance(e, str) else e.__name__ for e in selection.unused)
     what = f"only= matches nothing with {asked}" if selection.unused else "no activation found"
-    left = f"; left alone are {few([f'{k.name} ({k.reason})' for k in kept])}" if kept else ""
+    names = [f"'{each.name}' ({each.reason})" for each in kept]
+    left = f"; left alone: {few(names)}" if kept else ""
     return f"{what} in {type(model).__name__}{left}{_seen(model)}"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from aquasurf_ray import driver
 from aquasurf_ray.driver.callbacks.live_status import Rate
-from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Pace, sentence
+from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Pace, line_of, sentence
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Note, RunProgress, RunView
 
@@ -81,6 +81,17 @@ def test_lines_come_at_intervals_on_standard_error(capsys):
     assert captured.out == ""
     now = "now: worker-1 trains elu(x) | worker-2 spectra"
     assert captured.err == f"spectra 50/208, evaluations 3/48, best 0.9312 swish(x); {now}\n" * 2
+
+
+def test_a_run_without_spectra_has_no_count_of_them(capsys):
+    view = replace(VIEW, spectra=0, spectra_wanted=0)
+    assert line_of(view).startswith("evaluations 3/48, best")
+    bars = Bars()
+    bars.on_event(RunProgress(view))
+    bars.close()
+    shown = capsys.readouterr().err
+    assert "3/48" in shown
+    assert "0/0" not in shown
 
 
 def test_lines_have_the_rate_the_time_left_and_some_of_the_running_work(capsys):

@@ -567,7 +567,7 @@ def test_what_is_replaced_and_what_gains_are_over_is_said(monkeypatch):
     task = replace(load_task("digits-mlp"), network=network_from(network))
     monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
     network_says, data_says = (step.says for step in task_check.check_task("own")[:2])
-    assert network_says.endswith("; replaced 2, 4")
+    assert network_says.endswith("; replaced '2', '4'")
     assert "gains are over add(relu(x),mul(0.1,min(x,0)))" in data_says
 
 

@@ -19,10 +19,11 @@ from aquasurf_ray.driver.events import EvaluationEnded, Note
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.forecast import Forecast, RunForecast, training_seconds
 from aquasurf_ray.duration_text import duration_text
+from aquasurf_ray.measured_cost import ReadingTime
 from aquasurf_ray.store import CostRecord, SpectrumRecord, Store
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task
 from aquasurf_ray.tasks.loaders import n_examples
-from aquasurf_ray.workers.messages import TrainingJob
+from aquasurf_ray.workers.messages import CostReply, TrainingJob
 
 
 def test_a_training_takes_its_steps_and_a_third_of_a_step_for_each_validation():
@@ -105,7 +106,7 @@ def noted(context, forecast, job, reply):
     """The only forecast that there is once a worker has done a job."""
     (slot,) = context.pool.slots
     context.pool.submit(slot, job, 1.0)
-    forecast.settle(context.pool.end(slot, reply=reply))
+    forecast.settle([context.pool.end(slot, reply=reply)])
     (note,) = events_of(context, Note)
     return note.text
 
@@ -129,6 +130,48 @@ def test_the_steps_of_a_run_are_those_of_its_batches(train, n_in_step, context):
     text = noted(context, forecast, CostsJob(("f0(x)",)), [])
     sizes = {name: n_examples(split) for name, split in task.splits().named().items()}
     assert f"a training takes about {duration_text(training_seconds(task, sizes, 5.0, n_in_step))}, " in text
+
+
+@pytest.mark.parametrize(
+    ("reading", "seconds"),
+    [
+        (ReadingTime(2.0, 1_000.0), "1 h 13 min"),
+        (ReadingTime(2.0, 1_000.0, overlaps=True), "56 min 29 s"),
+        (ReadingTime(2.0, 10_000.0, overlaps=True), "2 h 47 min"),
+    ],
+    ids=["in turns", "at once", "reading takes longer"],
+)
+def test_a_training_takes_the_time_of_reading_too(reading, seconds, context):
+    forecast = RunForecast(context, task_on(DATA), Budget((), 10), spectra=False)
+    context.history.add_costs([CostRecord("cpu", 50.0, 5.0, 100, 100, function_id=context.history.candidates[0].id)])
+    reply = CostReply("f0(x)", "done", None, None, 1.0, reading)
+    text = noted(context, forecast, CostsJob(("f0(x)",)), [reply])
+    assert f"a training takes about {seconds}, " in text
+
+
+def test_a_run_waits_for_the_time_of_reading_though_it_finds_costs_in_the_store(context):
+    forecast = RunForecast(context, task_on(DATA), Budget((), 10), spectra=False)
+    context.history.add_costs([CostRecord("cpu", 50.0, 5.0, 100, 100, function_id=context.history.candidates[0].id)])
+    forecast.settle([])
+    assert events_of(context, Note) == []
+    text = noted(context, forecast, TrainingJob("f0(x)", "f0", 0), trained(0.5))
+    assert text == "forecast: a training takes about 1 s; 10 trainings with 1 worker take about 10 s"
+
+
+def test_a_forecast_counts_what_a_run_has_done_already(context):
+    """The check and the progress have the same counts."""
+    forecast = RunForecast(context, task_on(DATA), Budget((), 10), spectra=True)
+    history = context.history
+    first = history.candidates[0].id
+    history.spectra[first] = SpectrumRecord(first, "sampled", 0, "done", seconds=1.0)
+    history.add_costs([CostRecord("cpu", 5.0, 5.0, 100, 100, function_id=first)])
+    text = noted(context, forecast, CostsJob(("f0(x)",)), [])
+    assert "10 spectra, 10 trainings and 10 costs with 1 worker take about" in text
+
+
+def test_a_forecast_of_one_has_no_plural():
+    text = Forecast(1.0, 1.0, 1.0).text(1, 1, 1, n_costs=1)
+    assert "; 1 spectrum, 1 training and 1 cost with 1 worker take" in text
 
 
 def test_a_resumed_run_forecasts_what_is_left_of_it_and_advises_nothing_that_cannot_change(context):
@@ -167,7 +210,7 @@ def test_a_search_notes_its_forecast_once_and_before_the_first_result(tmp_path, 
     assert notes[0] < first_result
     text = seen.events[notes[0]].text
     assert re.search(
-        r"a spectrum takes about 0\.01 s, .* spectra, 12 trainings and 11 costs with 1 worker take about", text
+        r"a spectrum takes about 0\.01 s, .* spectra, 12 trainings and 12 costs with 1 worker take about", text
     )
     step = price_of(seen.events[first_result].function) / 100
     assert f"measuring a cost takes about {2 * step * (max(0.05 / step, 3) + 1):.2g} s" in text

@@ -63,7 +63,7 @@ def test_a_run_without_a_baseline_that_trains_blames_the_task_and_resumes_once_i
     text = str(stopped.value)
     assert text.startswith(f"no baseline trains ({len(BASELINES)} diverged; 5 of 8: training loss became nan with s)")
     assert "the fault is the task's and not the functions'" in text
-    assert "'aquasurf task check digits'; a changed task needs a run of another name, anything else aquasurf" in text
+    assert "'aquasurf task check digits'; what diverged is queued again; a changed task needs a run of" in text
     assert text.endswith(f"resume one --store {here}")
     assert exit_code(stopped.value) == 1
     run, found = statuses(here)
@@ -130,7 +130,7 @@ def test_another_function_that_trains_keeps_the_run_alive(context):
 def test_if_all_baselines_diverge_what_diverged_is_queued_again(context):
     trained(context, DIVERGED, DIVERGED)
     trained(context, DIVERGED, origin="suggestion")
-    with pytest.raises(TaskAtFault, match=r"no baseline trains \(2 diverged; 2 of 2: loss is nan\)"):
+    with pytest.raises(TaskAtFault, match=r"no baseline trains \(2 diverged; .*; what diverged is queued again$"):
         refuse(context, n_baselines=2)
     statuses = {each.evaluation.status for each in context.store.snapshot(context.run.id).evaluations}
     assert statuses == {"queued"}

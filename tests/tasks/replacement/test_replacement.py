@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from copy import deepcopy
 from importlib import import_module
@@ -42,6 +43,53 @@ def perceptron():
 
 def named(model):
     return {name for name, module in model.named_modules() if isinstance(module, Marker)}
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: None, "the function of network_from must return an nn.Module, got None; is a `return` missing?"),
+        (lambda: "x", "the function of network_from must return an nn.Module, got a str"),
+        (lambda: nn.Sequential, "got the class Sequential; call it: Sequential()"),
+        (lambda a: perceptron(), "network_from takes a function without arguments, got <lambda>(a); a network that "),
+    ],
+    ids=["none", "text", "class", "argument"],
+)
+def test_a_function_that_returns_no_network_is_refused(make, text):
+    with pytest.raises(TaskError, match=re.escape(text)):
+        network_from(make)(nn.Tanh)
+
+
+@pytest.mark.parametrize(
+    ("example", "text"),
+    [
+        (torch.zeros(1, 16, dtype=torch.long), "such as (16,), got a tensor of shape (1, 16)"),
+        (torch.zeros(16), "without the batch dimension, got a tensor of shape (16,)"),
+        (16, "without the batch dimension, got 16"),
+        ((16.0,), "without the batch dimension, got (16.0,)"),
+    ],
+    ids=["batch", "input", "number", "float"],
+)
+def test_an_example_is_a_shape(example, text):
+    with pytest.raises(TaskError, match=f"^example= must be the shape of one input.*{re.escape(text)}$"):
+        network_from(perceptron, example=example)
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 4)
+        self.act = nn.ReLU()
+
+    def forward(self, ids):
+        n_examples, n_tokens = ids.shape
+        return self.act(self.embedding(ids)).reshape(n_examples, n_tokens, 4)
+
+
+def test_a_model_of_tokens_that_fails_on_them_says_why_and_not_that_floats_are_no_tokens():
+    with pytest.raises(TaskError, match=r"shape \(2, 1, 16\): ValueError.*unpack.*perhaps \(16,\)$"):
+        _ = network_from(Tokens, example=(1, 16)).replacement
+    assert network_from(Tokens, example=[16]).replacement.replaced == ("act",)
 
 
 def test_modules_are_replaced_by_new_ones_in_place_and_weights_stay():
@@ -278,8 +326,8 @@ def test_a_layer_is_no_activation_whoever_names_it():
     ("model", "only", "text"),
     [
         (nn.Linear(2, 2), None, "no activation found in Linear"),
-        (nn.Sequential(nn.Sigmoid()), None, r"no activation found in Sequential; left alone are 0 \(gate: Sigmoid\)"),
-        (perceptron(), nn.GELU, "only= matches nothing with GELU in Sequential; left alone are 1"),
+        (nn.Sequential(nn.Sigmoid()), None, r"no activation found in Sequential; left alone: '0' \(gate: Sigmoid\)"),
+        (perceptron(), nn.GELU, "only= matches nothing with GELU in Sequential; left alone: '1'"),
         (perceptron(), ("1", "features.*"), r"only= matches nothing with features\.\* in Sequential"),
         (perceptron(), (nn.ReLU, "3"), "only= matches nothing with ReLU, 3"),
         (perceptron(), 7, "only= takes module types and name patterns, got 7"),
@@ -377,7 +425,7 @@ def test_a_network_factory_refuses_a_model_that_keeps_an_activation():
         def forward(self, x):
             return super().forward(scripted(x))
 
-    with pytest.raises(TaskError, match=r"calls activations in its own code that cannot be replaced there: silu in ''"):
+    with pytest.raises(TaskError, match=r"calls activations in its own code that cannot be replaced there: silu \("):
         network_from(Scripted, example=(4,))(Marker)
 
 
