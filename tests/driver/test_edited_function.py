@@ -39,6 +39,11 @@ def kinked(frequency, name="Kink", task="kinked"):
     return replace(load_task("digits"), name=task, network=network_from(make))
 
 
+@pytest.fixture
+def here(tmp_path):
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
     without_ray(InstantPool, monkeypatch.setattr)
