@@ -270,7 +270,7 @@ def test_a_layer_is_no_activation_whoever_names_it():
     for only, text in (("0", "'0', a Linear"), (nn.BatchNorm1d, "'1', a BatchNorm1d")):
         with pytest.raises(TaskError, match=f"only= names {text}, which is a layer and no activation"):
             replace_activations(model, Marker, only)
-    with pytest.raises(TaskError, match="2 Linear; one that a forward writes out, .* is not found: make it a module"):
+    with pytest.raises(TaskError, match=r"2 Linear; one that a forward writes out, .* is not found: make it a module"):
         replace_activations(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4)), Marker)
 
 
