@@ -43,14 +43,13 @@ def recognised(function: Callable[[Tensor], Tensor]) -> str | None:
     >>> recognised(nn.GELU()), recognised(nn.ReLU(inplace=True))
     ('gelu(x)', 'relu(x)')
     """
-    if isinstance(function, nn.PReLU) and function.num_parameters > 1:
+    if isinstance(function, nn.PReLU) and _is_per_channel(function):
         first = function.weight[0].item()
         same = bool((function.weight == first).all())
         return str(parse(f"add(relu(x),mul(learn_channel({first:.7g}),min(x,0)))")) if same else None
-    if isinstance(function, nn.Module):
-        function = deepcopy(function).to("cpu", torch.float64).eval()
-    elif _has_tensors(function):
+    if not isinstance(function, nn.Module) and _has_tensors(function):
         return None
+    function = _in_float64(function)
     wanted, by_parameters = _values(function), _derivatives(function)
     if wanted is None or by_parameters is None or not np.isfinite(wanted).all():
         return None
@@ -59,6 +58,14 @@ def recognised(function: Callable[[Tensor], Tensor]) -> str | None:
         if _is_close(values, wanted) and _are_close(_derivatives(Activation(text).double()), by_parameters):
             return text
     return None
+
+
+def _is_per_channel(function: object) -> bool:
+    return isinstance(function, nn.PReLU) and function.num_parameters > 1
+
+
+def _in_float64(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return deepcopy(function).to("cpu", torch.float64).eval() if isinstance(function, nn.Module) else function
 
 
 def _is_close(values: NDArray[np.float64] | None, wanted: NDArray[np.float64]) -> bool:
@@ -93,6 +100,34 @@ def _derivatives(function: Callable[[Tensor], Tensor]) -> list[NDArray[np.float6
                 return None
             found.append((above - below) / (2 * STEP))
     return found
+
+
+def most_common(functions: Sequence[Callable[[Tensor], Tensor]]) -> list[tuple[Callable[[Tensor], Tensor], int]]:
+    """Return each function once, with how often it is there, the most frequent first and else the first.
+
+    Functions are the same where their values and the initial values of what they learn are.
+
+    >>> [(type(each).__name__, n) for each, n in most_common([nn.PReLU(), nn.ELU(0.5), nn.ELU(), nn.ELU()])]
+    [('ELU', 2), ('PReLU', 1), ('ELU', 1)]
+    """
+    same: dict[object, list[Callable[[Tensor], Tensor]]] = {}
+    for function in functions:
+        same.setdefault(_identity(function), []).append(function)
+    return sorted(((each[0], len(each)) for each in same.values()), key=lambda found: -found[1])
+
+
+def _identity(function: Callable[[Tensor], Tensor]) -> object:
+    """Return what is equal for functions that compute the same, or, where they have no values on the grid, for those
+    with the same text."""
+    learned = list(function.parameters()) if isinstance(function, nn.Module) else []
+    kind = (type(function), *(tuple(each.detach().flatten().tolist()) for each in learned)) if learned else None
+    if _is_per_channel(function) or (not learned and _has_tensors(function)):
+        return kind or repr(function)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a function that draws numbers is the same as another one of its kind
+        values = _values(_in_float64(function))
+    # Rounded, since one function may be computed in two ways.
+    return kind, repr(function) if values is None else (values.astype(np.float32) + 0.0).tobytes()
 
 
 def own_expressions(functions: Sequence[Callable[[Tensor], Tensor]]) -> list[str | None]:

@@ -39,6 +39,7 @@ SLOTS: tuple[Kind, ...] = ("unary", "binary", "nary")
 _MIN_NARY_ARGUMENTS = 2
 MAX_NAME_LENGTH = 40
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CALL = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\(")
 
 
 class Level(IntEnum):
@@ -139,6 +140,15 @@ def is_reserved(name: str) -> bool:
     """
     taken = _TABLE.get(name)
     return _is_word(name) or (taken is not None and taken.built_in)
+
+
+def own_operators_in(text: str) -> set[str]:
+    """Return the operators in a function's text that are somebody's own, whether this process knows them or not.
+
+    >>> own_operators_in("mul(my_act(x),learn(1))")
+    {'my_act'}
+    """
+    return {name for name in _CALL.findall(text) if not is_reserved(name)}
 
 
 def all_operators(kind: Kind | None = None) -> tuple[Operator, ...]:

@@ -102,10 +102,13 @@ def _note(found: Transfer) -> str:
         source = f"the mean in the confirmation of run '{found.source}', on the {found.source_judge} split"
         if not all(each.is_confirmed for each in found.functions):
             source += "; for a function without one, the score that selected it, on the validation split"
-    return (
-        f"Source: {source}. Median, mean with 95% interval, gain and p are on the validation split of {found.task}. "
-        f"{gain_words(found.reference, 'transferred functions')}"
+    gains = (
+        gain_words(found.reference, "transferred functions")
+        if any(each.function == found.reference for each in found.functions)
+        else f"Gain and p need the reference, {found.reference}, which is not among the functions."
     )
+    means = f"Median, mean with 95% interval, gain and p are on the validation split of {found.task}"
+    return f"Source: {source}. {means}. {gains}"
 
 
 def _print_plain(found: Transfer) -> None:

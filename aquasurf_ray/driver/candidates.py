@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aquasurf_ray.activations import (
@@ -15,6 +16,7 @@ from aquasurf_ray.activations import (
     parse_function,
     unique_functions,
 )
+from aquasurf_ray.activations.registry import own_operators_in
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.activations.standardization import scale_free_digest, standardized
 from aquasurf_ray.activations.zoo import baseline_names, expanded
@@ -59,6 +61,51 @@ def unique_rows(functions: Iterable[str], roles: Sequence[str] | None = None) ->
     if not rows:
         raise BadUse("no functions given; name at least one, such as 'swish(x)'")
     return list(rows.values())
+
+
+def add_functions(store: Store, rows: Sequence[FunctionRow]) -> list[int]:
+    """Add functions to the store, and return the numbers of all, as `Store.add_functions` does.
+
+    An operator of somebody's own is known by its name in a store, which all tasks share, so it has one meaning there.
+
+    Raises:
+        BadUse: a function with such an operator is another one in the store.
+    """
+    own = {row.name: row for row in rows if own_operators_in(row.name)}
+    for name, known in store.functions_named(own):
+        if known.fingerprint != own[name].fingerprint:
+            operators = ", ".join(sorted(own_operators_in(name)))
+            raise BadUse(
+                f"{name} is in the store already, as a function with other values; a name has one meaning in a store, "
+                f"so rename {operators} (for the activation of a network, its class), or use another store"
+            )
+    return store.add_functions(rows)
+
+
+def known_here(store: Store, functions: Sequence[FunctionRecord]) -> tuple[FunctionRecord, ...]:
+    """Return functions of the store under names by which this process computes them. The name in the store may have an
+    operator that only another task or module has: the first that the function came from.
+
+    Raises:
+        BadUse: an operator of somebody's own has other values than when a function was stored, or is unknown.
+    """
+    own = {function.id for function in functions if own_operators_in(function.name)}
+    aliases = store.aliases(own)
+    return tuple(_known(each, aliases.get(each.id, ())) if each.id in own else each for each in functions)
+
+
+def _known(function: FunctionRecord, aliases: Sequence[str]) -> FunctionRecord:
+    for name in (function.name, *aliases):
+        try:
+            if function_row(name).fingerprint == function.fingerprint:
+                return replace(function, name=name)
+        except BadUse:  # an operator that this process does not have
+            continue
+    operators = ", ".join(sorted(own_operators_in(function.name)))
+    raise BadUse(
+        f"{function.name} of this run has other values here than in the store, or {operators} is unknown: its code has "
+        "changed since; restore that, or start another run with a new name for it (for a network's own, its class)"
+    )
 
 
 def refuse_roles(functions: Iterable[str], what: str) -> None:
@@ -130,7 +177,7 @@ def baseline_records(
     rows = baseline_rows(more, which)
     return tuple(
         FunctionRecord(number, row.fingerprint, row.name, row.n_operators)
-        for number, row in zip(store.add_functions(rows), rows, strict=True)
+        for number, row in zip(add_functions(store, rows), rows, strict=True)
     )
 
 

@@ -11,11 +11,10 @@ import logging
 from collections.abc import Sequence
 
 from aquasurf_ray.activations import fingerprint, parse, same_or_by_role
-from aquasurf_ray.activations.recognition import own_expressions, recognised
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.candidates import function_row, refuse_baselines
 from aquasurf_ray.tasks import Task
-from aquasurf_ray.workers.own_activation import own_activations, register_own_activation
+from aquasurf_ray.workers.own_activation import expressions_of, own_activations, register_own_activation
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +73,8 @@ def _own(task: Task) -> str | None:
     of_role = own_activations(task)
     if not of_role or not all(of_role.values()):
         return None
-    found = dict(zip(of_role, own_expressions([own[0] for own in of_role.values()]), strict=True))
-    unknown = next((of_role[role][0] for role, text in found.items() if text is None), None)
+    found = expressions_of(of_role)
+    unknown = next((of_role[role][0][0] for role, (text, *_) in found.items() if text is None), None)
     if unknown is not None:
         logger.warning(
             "the network's own activation %s is not elementwise, or has parameters of its own, so gains "
@@ -83,15 +82,17 @@ def _own(task: Task) -> str | None:
             unknown,
         )
         return None
-    texts = {role: text for role, text in found.items() if text is not None}
+    texts = {role: text for role, (text, *_) in found.items() if text is not None}
     for role, own in of_role.items():
-        others = {recognised(each) or str(each) for each in own[1:]} - {texts[role]}
+        others = {text or str(each) for text, (each, _) in zip(found[role], own, strict=True)} - {texts[role]}
         if others:
+            is_most = own[0][1] > own[1][1]
             logger.warning(
-                "the network has several activations of its own%s: %s and %s; gains are over the first, which is in "
-                "most places, or name another with Task(reference=...)",
+                "the network has several activations of its own%s: %s and %s; gains are over the first%s, or name "
+                "another with Task(reference=...)",
                 f" in the role {role}" if role else "",
                 texts[role],
                 ", ".join(sorted(others)),
+                ", which is in most places" if is_most else "",
             )
     return str(same_or_by_role({role: parse(text) for role, text in texts.items()}))

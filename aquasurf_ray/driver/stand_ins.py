@@ -7,14 +7,14 @@ fingerprint is computed from a stand-in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from aquasurf_ray.activations import Expression, RoleFunctions, parse_function
+from aquasurf_ray.activations import Expression
 from aquasurf_ray.activations.identity import apply, exact_arithmetic
-from aquasurf_ray.activations.registry import operator_named, register_stand_in
+from aquasurf_ray.activations.registry import operator_named, own_operators_in, register_stand_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,9 +28,9 @@ OperatorValues = dict[str, list[float | None]]
 def operator_values(functions: Iterable[str]) -> OperatorValues:
     """Return the values of each operator of one argument in these functions that is not built in, at 401 even distances
     from -5 to 5, to six digits; None where it is undefined."""
-    names = {name for text in functions for name in _operators(text)}
+    names = {name for text in functions for name in own_operators_in(text)}
     own = (operator_named(name) for name in sorted(names))
-    return {each.name: _values(each.name) for each in own if each.kind == "unary" and not each.built_in}
+    return {each.name: _values(each.name) for each in own if each.kind == "unary"}
 
 
 def register_stand_ins(values: Mapping[str, Sequence[float | None]]) -> None:
@@ -53,16 +53,6 @@ class Interpolated:
         left = place.detach().floor().clamp(0, last - 1).long()
         between = known[left] + (place - left) * (known[left + 1] - known[left])
         return between.where(x.abs() <= REACH, float("nan"))
-
-
-def _operators(text: str) -> Iterator[str]:
-    function = parse_function(text)
-    waiting = list(function.of_role.values()) if isinstance(function, RoleFunctions) else [function]
-    while waiting:
-        each = waiting.pop()
-        waiting += each.arguments
-        if each.operator is not None:
-            yield each.operator
 
 
 def _values(name: str) -> list[float | None]:

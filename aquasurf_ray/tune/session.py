@@ -17,8 +17,10 @@ from typing import Any
 from aquasurf_ray.analysis.studies.run_origin import DRAWS
 from aquasurf_ray.driver.callbacks.notes_to_log import NotesToLog
 from aquasurf_ray.driver.candidates import (
+    add_functions,
     baseline_records,
     function_row,
+    known_here,
     load_space,
     one_function_baselines,
     one_function_reference,
@@ -147,7 +149,7 @@ class Session:
 
     def reclaim(self, function: str, seed: int) -> None:
         """Claim the evaluation of a trial that Tune continues from an earlier session, unless it has a result."""
-        (function_id,) = self._store.add_functions([function_row(function)])
+        (function_id,) = add_functions(self._store, [function_row(function)])
         claim = self._claim(function_id, seed, self._origin(function_id), retry_failed=True)
         if claim.state == "claimed":
             self._store.start(self._lease, claim.evaluation_id, "a trial that Tune continues")
@@ -190,7 +192,7 @@ class Session:
 
     def _evaluation(self, function: str, seed: int) -> int:
         """Return the number of a trial's evaluation, claimed now if this run does not have it."""
-        (function_id,) = self._store.add_functions([function_row(function)])
+        (function_id,) = add_functions(self._store, [function_row(function)])
         for number, known in self._history.evaluations.items():
             if (known.function_id, known.seed, known.recipe_change) == (function_id, seed, UNCHANGED):
                 return number
@@ -254,7 +256,7 @@ def open_session(plan: Plan, name: str | None) -> Session:
             before.close("interrupted")
         lease = acquire_lease(store, run.id, config.lease_seconds)
         if run.created and plan.points is not None:
-            ids = store.add_functions([function_row(text) for text in plan.points])
+            ids = add_functions(store, [function_row(text) for text in plan.points])
             store.propose(run.id, ids, config.training_seed)
         stack = ExitStack()
         undo.callback(stack.close)
@@ -269,6 +271,7 @@ def open_session(plan: Plan, name: str | None) -> Session:
 def _context(plan: Plan, store: Store, run: Run, lease: Lease, stack: ExitStack) -> RunContext:
     """Return the context of the session; its pool has workers only if spectra are missing."""
     config, snapshot, spectra = plan.config, store.snapshot(run.id), {}
+    snapshot = replace(snapshot, candidates=known_here(store, snapshot.candidates))
     ids = [function.id for function in snapshot.candidates]
     if config.features != "outputs":
         spectra = store.spectra(run.task_id, ids, fisher=config.fisher, seed=config.training_seed)
@@ -291,7 +294,7 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
         return run
     task_id = store.add_task(study.name, study.version, study.digest, study.spec)
     baselines = _baselines(plan)
-    candidates = store.add_functions(search_rows(config, space, baselines))
+    candidates = add_functions(store, search_rows(config, space, baselines))
     reference = one_function_reference(study.loaded) if study.loaded else None
     facts = task_facts(reference, baselines)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.engine import insert_or_skip
-from aquasurf_ray.store.database.schema import Alias, Function, Task
+from aquasurf_ray.store.database.schema import Alias, Function, RunCandidate, Task
 from aquasurf_ray.store.errors import RecordNotFound
 from aquasurf_ray.store.records.tasks import BOUNDS, FunctionRecord, FunctionRow, TaskRecord, bounds_in
 from aquasurf_ray.store.verbs.store_core import StoreCore, check_name, chunks
@@ -70,9 +70,31 @@ class FunctionVerbs(StoreCore):
 
         return self._read(body)
 
-    def find_function(self, text: str) -> FunctionRecord | None:
-        """Return the function with this fingerprint, name or alias."""
-        return self._read(lambda connection: find_function(connection, text))
+    def find_function(self, text: str, run_id: int | None = None) -> FunctionRecord | None:
+        """Return the function with this fingerprint, name or alias.
+
+        Two functions have one name where stores were merged, or where machines round differently. So with `run_id`, the
+        candidates of that run come before all others.
+        """
+        return self._read(lambda connection: find_function(connection, text, run_id))
+
+    def functions_named(self, names: Iterable[str]) -> list[tuple[str, FunctionRecord]]:
+        """Return the functions that have one of these names, or have it as an alias, each with that name."""
+        wanted = sorted(set(names))
+
+        def body(connection: sa.Connection) -> list[tuple[str, FunctionRecord]]:
+            by_alias = sa.select(Alias.name, *FUNCTION_COLUMNS).join(Function, Alias.function_id == Function.id)
+            found: list[tuple[str, FunctionRecord]] = []
+            for part in chunks(wanted):
+                for query, column in (
+                    (sa.select(Function.name, *FUNCTION_COLUMNS), Function.name),
+                    (by_alias, Alias.name),
+                ):
+                    rows = connection.execute(query.where(column.in_(part)))
+                    found += [(row[0], FunctionRecord(*row[1:])) for row in rows]
+            return found
+
+        return self._read(body)
 
     def aliases(self, function_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
         """Return the other names of these functions, in alphabetical order; functions without one are left out."""
@@ -108,14 +130,17 @@ def read_task(connection: sa.Connection, task_id: int) -> TaskRecord:
     return TaskRecord(*row)
 
 
-def find_function(connection: sa.Connection, text: str) -> FunctionRecord | None:
-    """Find a function by fingerprint, then by name, then by alias."""
-    query = sa.select(*FUNCTION_COLUMNS).order_by(Function.id).limit(1)
-    by_alias = query.join(Alias, Alias.function_id == Function.id).where(Alias.name == text)
-    for attempt in (query.where(Function.fingerprint == text), query.where(Function.name == text), by_alias):
-        row = connection.execute(attempt).one_or_none()
-        if row is not None:
-            return FunctionRecord(*row)
+def find_function(connection: sa.Connection, text: str, run_id: int | None = None) -> FunctionRecord | None:
+    """Find a function by fingerprint, then by name, then by alias; first among the candidates of a run, if one is
+    given."""
+    anywhere = sa.select(*FUNCTION_COLUMNS).order_by(Function.id).limit(1)
+    of_run = anywhere.join(RunCandidate, RunCandidate.function_id == Function.id).where(RunCandidate.run_id == run_id)
+    for query in (anywhere,) if run_id is None else (of_run, anywhere):
+        by_alias = query.join(Alias, Alias.function_id == Function.id).where(Alias.name == text)
+        for attempt in (query.where(Function.fingerprint == text), query.where(Function.name == text), by_alias):
+            row = connection.execute(attempt).one_or_none()
+            if row is not None:
+                return FunctionRecord(*row)
     return None
 
 

@@ -32,6 +32,11 @@ class Gate(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+class Swish(nn.Module):
+    def forward(self, x):
+        return x * torch.sigmoid(x)
+
+
 class OwnWave(nn.Module):
     """Works in place, and is not in the zoo."""
 
@@ -251,6 +256,35 @@ def test_what_is_learned_is_part_of_the_reference_and_nothing_else_is(digits):
     assert reference_of(digits, network(Scaled()), Scaled) is None
     assert reference_of(digits, network(nn.PReLU())) == "add(relu(x),mul(learn(0.25),min(x,0)))"
     assert reference_of(digits, network(nn.PReLU(16, 0.1))) == "add(relu(x),mul(learn_channel(0.1),min(x,0)))"
+
+
+def test_modules_of_one_class_are_told_apart_by_what_they_compute(digits, caplog):
+    """Their texts are the same: neither class has an `extra_repr`."""
+    assert reference_of(digits, network(Rippled(2.5), Rippled(4.5), Rippled(4.5)), Rippled) == "rippled(x)"
+    assert "rippled(x) and rippled_2(x); gains are over the first, which is in most places, or name" in caplog.text
+    x = torch.randn(5, 3)
+    for name, scale in (("rippled(x)", 4.5), ("rippled_2(x)", 2.5)):
+        torch.testing.assert_close(Activation(name)(x), Rippled(scale)(x))
+    unregister("rippled_2")  # a worker is another process
+    task = replace(digits, network=network_from(network(Rippled(2.5), Rippled(4.5), Rippled(4.5)), Rippled))
+    worker = Worker(WorkerSettings(replace(task, recipe=replace(digits.recipe, epochs=1))))
+    worker.ready()
+    assert worker.train(TrainingJob("rippled_2(x)", "f", 0)).status == "done"
+    for name in ("rippled", "rippled_2"):
+        unregister(name)
+    snake = "add(x,div(square(sin(mul(learn(2,a),x))),learn(2,a)))"
+    assert reference_of(digits, network(Snake(), Snake(2.0), Snake(2.0)), Snake) == snake
+    assert snake.replace("learn(2", "learn(1") in caplog.text
+
+
+def test_one_function_counts_once_however_it_is_written(digits, caplog):
+    assert reference_of(digits, network(nn.Tanh(), nn.Tanh(), nn.SiLU(), Swish(), nn.SiLU())) == "swish(x)"
+    assert "swish(x) and tanh(x); gains are over the first, which is in most places" in caplog.text
+
+
+def test_most_places_are_only_said_where_they_are_most(digits, caplog):
+    assert reference_of(digits, network(nn.SiLU(), nn.Tanh())) == "swish(x)"
+    assert "swish(x) and tanh(x); gains are over the first, or name another with Task(reference=...)" in caplog.text
 
 
 def test_several_own_activations_are_named(digits, caplog):

@@ -72,6 +72,16 @@ class TestTasksAndFunctions:
         assert world.store.find_function("nothing") is None
         assert world.store.functions([ids[1], 4711]).keys() == {ids[1]}
 
+    def test_of_two_functions_of_one_name_that_of_the_run_comes_first(self, world):
+        (twin,) = world.store.add_functions([FunctionRow("twin", "f0(x)", 1, ("t(x)",))])
+        task = world.store.add_task("t", "1", "d", {})
+        run = world.store.create_run(NewRun("with twin", "search", task, {}, "twin", 0, 4, None, "0.1.0"), [twin])
+        assert world.store.find_function("f0(x)").id == world.functions[0]
+        assert world.store.find_function("f0(x)", run.id).id == world.store.find_function("t(x)", run.id).id == twin
+        assert world.store.find_function("f1(x)", run.id).id == world.functions[1], "no candidate of the run"
+        named = [(name, function.id) for name, function in world.store.functions_named(["f0(x)", "t(x)", "none"])]
+        assert sorted(named) == sorted([("f0(x)", world.functions[0]), ("f0(x)", twin), ("t(x)", twin)])
+
     def test_numbers_come_in_the_order_asked_for_also_with_repeats(self, world):
         rows = [FunctionRow(f"fingerprint{i}", f"f{i}(x)", 1) for i in (3, 1, 3)]
         assert world.store.add_functions(rows) == [world.functions[3], world.functions[1], world.functions[3]]

@@ -71,7 +71,8 @@ class Confirmation:
     """The results of a confirmation of the functions of run `of`, winners first, in the order of their means.
 
     `judge` is the split that the functions are compared and ordered on, `reference` the function that gains are over,
-    and `best_baseline` the baseline with the best mean. `tuning` has the changes of the recipe that each function was
+    and `best_baseline` the baseline with the best mean. Gains are unknown where the reference is not among the
+    functions. `tuning` has the changes of the recipe that each function was
     tried with, and the choosing seeds; `seeds` are the judging ones. `seed_effect` is the median loss of the baselines.
     They were not selected, so this loss is the common effect of the seed that the functions were selected on, and no
     part of the expected loss of winners.
@@ -86,6 +87,11 @@ class Confirmation:
     reference: str = REFERENCE
     best_baseline: str | None = None
     tuning: Tuning = NOT_TUNED
+
+    @property
+    def over(self) -> ConfirmedFunction | None:
+        """The function that gains are over; None if it is not among the functions."""
+        return next((each for each in self.functions if each.function == self.reference), None)
 
     @property
     def seed_effect(self) -> float | None:
@@ -127,11 +133,9 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     winning = [i for i, number in enumerate(ids) if number not in baselines.values()]
     judge = _judge(run, scores, tests)
     judged = tests if judge == "test" else scores
-    reference = ids.index(baselines[reference_name(run)])
+    reference, relu = (_place(ids, baselines.get(name)) for name in (reference_name(run), REFERENCE))
     best = _best(judged, [i for i in range(len(ids)) if i not in winning])
-    over_reference, over_best, over_relu = (
-        _compared(judged, place, winning) for place in (reference, best, ids.index(baselines[REFERENCE]))
-    )
+    over_reference, over_best, over_relu = (_compared(judged, place, winning) for place in (reference, best, relu))
     tried = tuning.tried(requests, ids)
     confirmed = [
         ConfirmedFunction(
@@ -159,7 +163,7 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
         metric=store.task(run.task_id).metric,
         functions=tuple(confirmed),
         judge=judge,
-        reference=functions[reference].name,
+        reference=reference_name(run) if reference is None else functions[reference].name,
         best_baseline=None if best is None else functions[best].name,
         tuning=tuning,
     )
@@ -174,8 +178,12 @@ def judged_ids(store: Store, run: Run, requests: Iterable[RequestedEvaluation]) 
     if tuning.n_baselines is None:
         return ids
     baselines = baseline_ids(store, run)
-    always = {baselines[reference_name(run)], baselines[REFERENCE]}
+    always = {baselines[name] for name in (reference_name(run), REFERENCE) if name in baselines}
     return tuning.judged(requests, ids, baselines=set(baselines.values()), always=always)
+
+
+def _place(ids: list[int], number: int | None) -> int | None:
+    return ids.index(number) if number in ids else None
 
 
 def _judge(run: Run, scores: Sequence[Scores], tests: Sequence[Scores]) -> Literal["test", "validation"]:
@@ -247,9 +255,9 @@ def _selected(store: Store, run: Run) -> tuple[dict[int, float | None], dict[int
 def baseline_ids(store: Store, run: Run) -> dict[str, int]:
     """The baselines of a run that the store has, by the names that they have here: it may know them by others."""
     names = baseline_names(run.config.get("baselines", "paper"))
-    found = {name: store.find_function(name) or _same_function(store, name) for name in names}
+    found = {name: store.find_function(name, run.id) or _same_function(store, name) for name in names}
     # By name, because the operators of the task's own baselines may be unknown to this process.
-    found |= {name: store.find_function(name) for name in run.config.get("task_baselines", ())}
+    found |= {name: store.find_function(name, run.id) for name in run.config.get("task_baselines", ())}
     return {name: function.id for name, function in found.items() if function is not None}
 
 

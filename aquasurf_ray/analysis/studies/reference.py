@@ -1,7 +1,8 @@
 """The reference of a run: the baseline that its gains are relative to, and how tables mark baselines.
 
 It is the activation of the task's own network, or ReLU (`driver.own_activation`). A store may know it by another name
-than the run's configuration has, so tables find it by its id, or by the name in the store.
+than the run's configuration has, and may have another function under that name, so tables find it among the run's own
+candidates first, and then by its id, or by the name in the store.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def reference_name(run: Run) -> str:
 
 def reference_of(store: Store, run: Run) -> FunctionRecord | None:
     """Return the function that the gains of a run are over; None if the store does not have it."""
-    return store.find_function(reference_name(run))
+    return store.find_function(reference_name(run), run.id)
 
 
 def standing(*, baseline: bool, reference: bool) -> str:

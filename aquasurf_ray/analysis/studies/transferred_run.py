@@ -15,7 +15,7 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, scores_by_seed
+from aquasurf_ray.analysis.studies.confirmed_run import UNKNOWN, baseline_ids, scores_by_seed
 from aquasurf_ray.analysis.studies.headline import confirmation_of
 from aquasurf_ray.analysis.studies.ranking import confirmed_means, one_each, ranked
 from aquasurf_ray.analysis.studies.reference import reference_name
@@ -46,8 +46,8 @@ class TransferredFunction:
 class Transfer:
     """The functions of run `source` on another task, best median first; `name` is the run that trained them.
 
-    `reference` is the function that gains are over, `source_judge` the split of the confirmed means of `source`, None
-    if that run is not confirmed.
+    `reference` is the function that gains are over, which are unknown where it is not among the functions;
+    `source_judge` is the split of the confirmed means of `source`, None if that run is not confirmed.
     """
 
     name: str
@@ -86,8 +86,8 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     scores_there = {number: row.score for number, row in selected.items()} | confirmed
     # The other task's own baselines, its reference among them, are not transferred functions.
     baselines = baselines | baseline_ids(store, run)
-    reference = next(i for i, function in enumerate(functions) if function.id == baselines[reference_name(run)])
-    compared = [paired_difference(row, scores[reference]) for row in scores]
+    reference = next((i for i, each in enumerate(functions) if each.id == baselines.get(reference_name(run))), None)
+    compared = [UNKNOWN if reference is None else paired_difference(row, scores[reference]) for row in scores]
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     # Holm's correction counts the tests of selected functions only; the baselines are shown for comparison.
     corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
@@ -113,7 +113,7 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
         seeds=tuple(seeds),
         source_metric=tasks[0].metric,
         metric=tasks[1].metric,
-        reference=functions[reference].name,
+        reference=reference_name(run) if reference is None else functions[reference].name,
         source_judge=confirmation.judge if confirmation is not None else None,
         functions=tuple(sorted(found, key=_place)),
     )

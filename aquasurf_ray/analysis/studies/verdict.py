@@ -38,6 +38,10 @@ def verdict(found: Confirmation) -> Verdict:
     """Return the verdict on a confirmation."""
     winners = [each for each in found.functions if not each.baseline and found.judged(each).mean is not None]
     reference, conditions = found.reference, _conditions(found)
+    if found.over is None:
+        return Verdict(
+            f"no verdict: the reference, {reference}, is not among the functions of run '{found.name}'", None
+        )
     better = next((each for each in winners if each.against_reference.is_better), None)
     if better is not None:
         by = difference_text(found.metric, better.against_reference)
@@ -87,8 +91,7 @@ def at_the_edge(found: Confirmation) -> list[str]:
     if not found.is_tuned or not values:
         return []
     winner = next((each for each in found.functions if not each.baseline), None)
-    reference = next(each for each in found.functions if each.function == found.reference)
-    at = {reference.function: reference.rate} | ({winner.function: winner.rate} if winner else {})
+    at = {each.function: each.rate for each in (found.over, winner) if each is not None}
     ends = [f"{name} is best at {rate:g}" for name, rate in at.items() if rate in (min(values), max(values))]
     wider = "--learning-rates" if found.tuning.field == LEARNING_RATE else "--tune"
     return [f"At the edge of what was tried: {' and '.join(ends)}; try more with {wider}."] if ends else []

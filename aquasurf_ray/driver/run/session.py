@@ -18,7 +18,7 @@ from aquasurf_ray.driver.callbacks.json_log import JsonLog
 from aquasurf_ray.driver.callbacks.live_status import LiveStatus
 from aquasurf_ray.driver.callbacks.prometheus import PrometheusMetrics
 from aquasurf_ray.driver.callbacks.trackers import Trackers
-from aquasurf_ray.driver.candidates import baseline_records, baseline_rows
+from aquasurf_ray.driver.candidates import baseline_records, baseline_rows, known_here
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
@@ -320,6 +320,7 @@ def _request_all(store: Store, run: Run) -> None:
 
 def _read_history(store: Store, spec: RunSpec) -> History:
     snapshot, config, kind = store.snapshot(spec.run.id), spec.config, KINDS[spec.run.kind]
+    snapshot = replace(snapshot, candidates=known_here(store, snapshot.candidates))
     if not (kind.suggests or kind.all_spectra):
         return History.of(snapshot, {})
     ids = [function.id for function in snapshot.candidates]

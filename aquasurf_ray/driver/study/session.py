@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
 from aquasurf_ray.analysis.studies.reference import reference_name
-from aquasurf_ray.driver.candidates import baseline_records, load_space, search_rows
+from aquasurf_ray.driver.candidates import add_functions, baseline_records, known_here, load_space, search_rows
 from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Events
@@ -84,7 +84,7 @@ class StudySession:
         self.store, self.lease, self.held, self.run_id = store, lease, held, run.id
         self._most = None if run.budget is None else int(run.budget)
         config, snapshot = plan.config, store.snapshot(run.id)
-        self.history = History.of(snapshot, {})
+        self.history = History.of(replace(snapshot, candidates=known_here(store, snapshot.candidates)), {})
         pool = cast("WorkerPool", NoWorkers())
         self._context = RunContext(run, config, store, lease, self.history, pool, events)
         self.suggester = Suggester(self._context, surrogate_of(self._context))
@@ -195,7 +195,7 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None, events: Events) 
         rows = search_rows(config, load_space(config.space), plan.baselines)
         facts = plan.facts()
         new = new_run(config, "search", name, task_id, plan.identity, budget=budget, storage=None, facts=facts)
-        run = store.create_run(new, store.add_functions(rows))
+        run = store.create_run(new, add_functions(store, rows))
     if plan.given_reference not in (None, reference_name(run)):
         raise BadUse(
             f"study '{name}' has the reference {reference_name(run)}, got {plan.given_reference}; leave it out, or "

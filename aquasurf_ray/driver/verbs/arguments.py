@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aquasurf_ray.analysis.studies.run_origin import OWN_TASK
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.driver.settings.models import SearchConfig
@@ -14,6 +15,7 @@ from aquasurf_ray.driver.settings.places import data_folder
 from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.recipe_change import UNCHANGED, changes_of
+from aquasurf_ray.store import Run
 from aquasurf_ray.surrogate.regressors import REGRESSORS
 from aquasurf_ray.surrogate.settings import METRIC_REGRESSORS
 from aquasurf_ray.tasks import Task, TaskError, load_task
@@ -42,6 +44,27 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
     problem = Until.parse(config.until).problem_with(loaded.objective.metric) if config.until else None
     if problem:
         raise BadUse(f"until: {problem}, got '{config.until}'")
+    return loaded
+
+
+def task_of_run(run: Run, given: Task | None, config: SearchConfig) -> Task:
+    """Return the task of a run: the one that is given now, or else the one of the name in the run's configuration.
+
+    Raises:
+        BadUse: it cannot be loaded, or has changed since the run began: results of two tasks must not mix.
+    """
+    is_unnamed = given is None and OWN_TASK in run.config
+    unnamed = (
+        f"the task of run '{run.name}' was given as a Python object, which has no name to load it by; give it again in "
+        "Python, with task=, or begin a run with its import path in place of the object: 'module:function'"
+    )
+    try:
+        loaded = loaded_task(given or config.task, config)
+    except BadUse as error:
+        raise BadUse(unnamed if is_unnamed else str(error)) from error
+    if loaded.digest != run.config["task_digest"]:
+        changed = f"task '{loaded.name}' has changed since run '{run.name}' began; restore it, or start another run"
+        raise BadUse(unnamed if is_unnamed else changed)
     return loaded
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from aquasurf_ray.driver.callbacks.json_log import check_log
+from aquasurf_ray.driver.candidates import known_here
 from aquasurf_ray.driver.cluster.capacity import Workers, workers_after_waiting
 from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.fair_share import first_workers
@@ -25,8 +26,9 @@ from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run.summary import finished
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import storage_folder, store_url
+from aquasurf_ray.driver.state.evaluations import OPEN
 from aquasurf_ray.driver.verbs.create_run import create_run
-from aquasurf_ray.store import FunctionRow, Run, Store
+from aquasurf_ray.store import FunctionRecord, FunctionRow, Run, Store
 from aquasurf_ray.store.records.runs import RunKind
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.engine.checkpoints import CheckpointError, check_storage
@@ -118,8 +120,14 @@ class Command:
         return self._store or self._open(), self._workers
 
     def execute(self, spec: RunSpec) -> RunResult:
-        """Carry out a run, unless it is finished."""
+        """Carry out a run, unless it is finished.
+
+        Raises:
+            BadUse: one of its functions is another one in this process.
+        """
         if self._store is not None:
+            # Before the answer that a run is finished: its results are not those of a function that was edited since.
+            known_here(self._store, _functions_of(self._store, spec.run.id))
             result = finished(self._store, spec, self.events)
             if result is not None:
                 return result
@@ -139,6 +147,14 @@ class Command:
         if self._stop.received:
             raise Interrupted(f"stopped by {self._stop.received} while Ray started; nothing was begun")
         return workers
+
+
+def _functions_of(store: Store, run_id: int) -> list[FunctionRecord]:
+    """Return the candidates of a run, and what somebody has requested besides that is still to be trained."""
+    snapshot = store.snapshot(run_id)
+    requested = {each.evaluation.function_id for each in snapshot.evaluations if each.evaluation.status in OPEN}
+    others = requested - {function.id for function in snapshot.candidates}
+    return [*snapshot.candidates, *store.functions(others).values()]
 
 
 def check_storage_of(config: SearchConfig) -> None:

@@ -18,7 +18,7 @@ from aquasurf_ray.analysis.studies.ranking import one_each
 from aquasurf_ray.analysis.studies.run_origin import OWN_TASK, has_task
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.callbacks.progress import shown_progress
-from aquasurf_ray.driver.candidates import baseline_rows, unique_rows
+from aquasurf_ray.driver.candidates import baseline_rows, known_here, unique_rows
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
@@ -28,7 +28,7 @@ from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.settings.stored_config import stored_values
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, recipe_changes
+from aquasurf_ray.driver.verbs.arguments import check_seeds, recipe_changes, task_of_run
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.seed_means import leader_seeds_of
@@ -144,9 +144,11 @@ def _confirm(
             f"fewer than {top} functions of run '{run.name}' have a score besides the baselines; confirming {len(best)}"
         )
     import_modules(config.modules)
-    loaded = loaded_task(task or config.task, config)
+    loaded = task_of_run(run, task, config)
     baselines = baseline_rows(loaded.baselines, config.baselines)
-    rows = unique_rows([*(row.function for row in best), *(row.name for row in baselines)])
+    known = store.functions(row.function_id for row in best)
+    named = known_here(store, [known[row.function_id] for row in best])
+    rows = unique_rows([*(function.name for function in named), *(row.name for row in baselines)])
     changes = recipe_changes(config, loaded)
     n_choosing = len(changes) * config.rate_seeds if len(changes) > 1 else 0
     always = unique_rows([REFERENCE, loaded.reference or REFERENCE])
@@ -154,12 +156,6 @@ def _confirm(
     n_trainings = len(rows) * n_choosing + (len(rows) - n_left_out) * config.seeds
     first_seed = config.training_seed + leader_seeds_of(run.kind, run.config)
     config = config.model_copy(update={**FIXED, "evaluations": n_trainings})
-    # Checked before anything is trained: means over seeds of two different tasks would mean nothing.
-    if loaded.digest != run.config["task_digest"]:
-        raise BadUse(
-            f"task '{loaded.name}' has changed since run '{run.name}' began, so its winners belong to another task; "
-            "restore the task, or search again"
-        )
     identity = {
         **config.identity(),
         "task_digest": loaded.digest,

@@ -9,7 +9,7 @@ from typing import Any
 
 from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS
 from aquasurf_ray.analysis.studies.run_origin import OWN_TASK
-from aquasurf_ray.driver.candidates import function_row
+from aquasurf_ray.driver.candidates import add_functions, function_row
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
 from aquasurf_ray.driver.settings.places import storage_folder
 from aquasurf_ray.driver.stand_ins import operator_values
@@ -35,12 +35,13 @@ def create_run(
 
     Raises:
         RunExists: a run of this name has another identity.
+        BadUse: a function is another one in the store.
     """
     task_id = store.add_task(task.name, task.version, task.digest, task.stored_spec())
     storage = storage_folder(config)
     facts = {**facts, **task_facts(task.reference, task.baselines, task.roles)}
     new = new_run(config, kind, name, task_id, identity, budget=config.evaluations, storage=storage, facts=facts)
-    return store.create_run(new, store.add_functions(rows))
+    return store.create_run(new, add_functions(store, rows))
 
 
 def new_run(

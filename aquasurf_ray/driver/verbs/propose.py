@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aquasurf_ray.activations.registry import find_operator, is_stand_in
 from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS
-from aquasurf_ray.driver.candidates import unique_rows
+from aquasurf_ray.driver.candidates import add_functions, unique_rows
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import store_url
@@ -31,7 +31,7 @@ def propose(name: str, functions: Sequence[str], *, store: str | None = None) ->
         _register_own_operators(run, config, functions)
         rows = unique_rows(functions, run.config.get("roles") or ())
         gated = config.health_gate == "on"
-        ids = opened.add_functions(rows)
+        ids = add_functions(opened, rows)
         # A training that a median rule stopped does not answer a request: somebody wants to know the score.
         proposals = opened.propose(run.id, ids, config.training_seed, accept_stopped=False, accept_refused=gated)
         return [(row.name, proposal) for row, proposal in zip(rows, proposals, strict=True)]

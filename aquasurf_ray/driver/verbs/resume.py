@@ -17,7 +17,7 @@ from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.settings.stored_config import stored_values
 from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.state.history import History
-from aquasurf_ray.driver.verbs.arguments import loaded_task
+from aquasurf_ray.driver.verbs.arguments import task_of_run
 from aquasurf_ray.driver.verbs.changed_budget import changed_budget
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
@@ -78,9 +78,7 @@ def resume_run(
     # Otherwise the run would end at once, and `resume --evaluations 80` would do nothing.
     if "until" not in given and _is_reached(store, run, config.until):
         config = config.model_copy(update={"until": None})
-    loaded = loaded_task(task or config.task, config)
-    if loaded.digest != run.config["task_digest"]:
-        raise BadUse(f"task '{loaded.name}' has changed since run '{name}' began; restore it, or start another run")
+    loaded = task_of_run(run, task, config)
     if "confirm" in given and config.confirm is not None and run.kind != "search":
         raise BadUse(f"run '{name}' is not a search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
     with Command(config, callbacks, store) as command:

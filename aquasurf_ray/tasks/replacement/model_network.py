@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -168,12 +167,12 @@ class ModelNetwork:
                 raise ModelFails(f"{of_tokens if takes_tokens else error}{_batch_dimension(shape)}") from error
 
     def own_activations(self) -> dict[str, list[Callable[[Tensor], Tensor]]]:
-        """Return the activations that the model has in the places of each role, modules or functions, each once and
-        that of most places first; none if they are in code that is rewritten as a whole. A network without roles has
-        one, without a name. Call it after `find_calls`, which finds those that the model's code calls."""
+        """Return the activations that the model has in the places of each role, modules or functions; none if they are
+        in code that is rewritten as a whole. A network without roles has one, without a name. Call it after
+        `find_calls`, which finds those that the model's code calls."""
         with torch.random.fork_rng(devices=[]):
             return {
-                role: _most_common_first(list(activations_of(self._model(), only, self._found[role].calls)))
+                role: list(activations_of(self._model(), only, self._found[role].calls))
                 for role, only in self._only.items()
             }
 
@@ -262,13 +261,6 @@ def _checked_example(example: object) -> tuple[int, ...] | None:
 def _batch_dimension(shape: tuple[int, ...]) -> str:
     """Return the end of a message where an example may have the batch dimension, which is put before it."""
     return f"; example= has no batch dimension: perhaps {shape[1:]}" if len(shape) > 1 and shape[0] == 1 else ""
-
-
-def _most_common_first(found: Sequence[Callable[[Tensor], Tensor]]) -> list[Callable[[Tensor], Tensor]]:
-    # Modules with the same settings have the same text, and functions are the same object.
-    counts = Counter(map(repr, found))
-    first = {repr(each): each for each in reversed(found)}
-    return [first[text] for text, _ in counts.most_common()]
 
 
 def _together(found: Sequence[Replacement]) -> Replacement:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from aquasurf_ray.tasks.errors import ModelFails, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, form_of
-from aquasurf_ray.tasks.replacement.activation_kinds import is_head
+from aquasurf_ray.tasks.replacement.activation_kinds import is_head, is_torchs_layer
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, activation_calls
 from aquasurf_ray.tasks.replacement.places import Only, Place, Selection, places_of
 from aquasurf_ray.tasks.replacement.replaced_calls import CallSite, call_sites, replace_calls
@@ -239,15 +239,14 @@ def _seen(model: nn.Module) -> str:
     if not inner:
         return ""
     has_weights = {type(m).__name__: any(True for _ in m.parameters()) for m in inner}
+    of_torch = {type(m).__name__: is_torchs_layer(m) for m in inner}
     counts = Counter(type(m).__name__ for m in inner)
-    kinds = sorted(counts, key=lambda kind: (has_weights[kind], -counts[kind]))
-    # A class without weights may be an activation that does not look like one.
-    how = (
-        "one that a forward writes out, such as x * torch.sigmoid(x), is not found: make it a module"
-        if has_weights[kinds[0]]
-        else f"name one in only= by its class or its name, such as only={kinds[0]}"
-    )
-    return f"; it has {few([f'{counts[kind]} {kind}' for kind in kinds])}; {how}"
+    kinds = sorted(counts, key=lambda kind: (of_torch[kind], has_weights[kind], -counts[kind]))
+    # A class without weights, or of somebody's own with weights, may be an activation that does not look like one.
+    named = f"name one in only= by its class or its name, such as only={kinds[0]}"
+    written = "one that a forward writes out, such as x * torch.sigmoid(x), is not found: make it a module"
+    how = [*([] if of_torch[kinds[0]] else [named]), *([written] if has_weights[kinds[0]] else [])]
+    return f"; it has {few([f'{counts[kind]} {kind}' for kind in kinds])}; {'; '.join(how)}"
 
 
 def few(names: Sequence[str]) -> str:

@@ -121,3 +121,13 @@ def test_a_study_of_before_has_no_reference_and_is_found(url):
 def test_a_wrong_reference_is_refused(url, options, text):
     with pytest.raises(BadUse, match=text):
         Study("s", **{"store": url, **OPTIONS, **options})
+
+
+def test_a_task_that_was_given_as_an_object_is_asked_for_by_name(with_gelu, url, capsys):
+    with Study("f1", features=with_gelu, store=url, evaluations=1, **OPTIONS | {"candidates": 8}) as study:
+        for trial in study:
+            study.tell(trial, merit(trial.function))
+    assert main(["confirm", "f1", "--top", "1", "--store", url]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the task of run 'f1' was given as a Python object, which has no name to load it by; give it" in line
+    assert line.endswith("begin a run with its import path in place of the object: 'module:function'")

@@ -318,8 +318,24 @@ def test_a_layer_is_no_activation_whoever_names_it():
     for only, text in (("0", "'0', a Linear"), (nn.BatchNorm1d, "'1', a BatchNorm1d")):
         with pytest.raises(TaskError, match=f"only= names {text}, which is a layer and no activation"):
             replace_activations(model, Marker, only)
-    with pytest.raises(TaskError, match="is not found: make it a module"):
+    with pytest.raises(TaskError, match=r"2 Linear; one that a forward writes out, .* is not found: make it a module"):
         replace_activations(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4)), Marker)
+
+
+class Learned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return torch.tanh(self.scale * x)
+
+
+def test_a_module_of_somebodys_own_with_a_parameter_is_hinted_at():
+    model = nn.Sequential(nn.Linear(3, 4), Learned(), nn.Linear(4, 4))
+    with pytest.raises(TaskError, match=r"1 Learned, 2 Linear; name one in only= .* such as only=Learned; one that a"):
+        replace_activations(model, Marker)
+    assert replace_activations(model, Marker, Learned).replaced == ("1",)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Dash, Line, Mark, Panel, Points
@@ -21,24 +23,24 @@ def rates(findings: Findings) -> Chart | None:
     if found is None or not found.is_tuned:
         return None
     winners = [each for each in found.functions if not each.baseline][:WINNERS]
-    reference = next(each for each in found.functions if each.function == found.reference)
+    shown = [each for each in (found.over, *winners) if each is not None]
     is_rate = found.tuning.field == LEARNING_RATE
     marks: list[Mark] = []
-    for colour, function in enumerate((reference, *winners)):
+    for colour, function in enumerate(shown):
         x, y = _curve(found, function, is_rate)
-        dash: Dash = "dash" if function is reference else "solid"
-        name = marked(function.function, baseline=function.baseline, reference=function is reference)
+        dash: Dash = "dash" if function is found.over else "solid"
+        name = marked(function.function, baseline=function.baseline, reference=function is found.over)
         marks.append(Line(name, x, y, colour=colour, dash=dash, hover=False))
         marks.append(Points(name, x, y, (function.function,) * len(x), colour=colour, shown=False))
     title = "learning rate, log2 of the factor on the recipe's" if is_rate else str(found.tuning.field)
     n = len(found.tuning.seeds)
-    best = [f"{each.function} is best at {_rate(each)}" for each in (reference, *winners)]
+    best = [f"{each.function} is best at {_rate(each)}" for each in shown]
     words = (
         f"Mean over {counted(n, 'seed')} that chose each function's "
         f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "
         "a line that leaves the picture is poorer there."
     )
-    axis = Axis(f"val_{found.metric.name}", _range(findings, (reference, *winners)))
+    axis = Axis(f"val_{found.metric.name}", _range(findings, shown))
     panel = Panel(tuple(marks), Axis(title), axis)
     return Chart("rates", f"Score over {'learning rate' if is_rate else found.tuning.field}", words, (panel,))
 
@@ -51,7 +53,7 @@ def _curve(found: Confirmation, function: ConfirmedFunction, is_rate: bool) -> t
     return np.log2(x) if is_rate else x, y
 
 
-def _range(findings: Findings, functions: tuple[ConfirmedFunction, ...]) -> tuple[float, float] | None:
+def _range(findings: Findings, functions: Sequence[ConfirmedFunction]) -> tuple[float, float] | None:
     """Return the axis for the better means and each function's best one; a rate that spoils a function lies below."""
     means = [[mean.mean for mean in each.tried.values() if mean.mean is not None] for each in functions]
     known = np.array([mean for each in means for mean in each])
