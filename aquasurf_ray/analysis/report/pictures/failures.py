@@ -9,6 +9,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import Axis, Bars, Chart, Panel
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.counted import counted
 
 SHOWN = 12
 
@@ -24,11 +25,11 @@ def failures(findings: Findings) -> Chart | None:
     rows = [(cause, n) for cause, n in counts.most_common(SHOWN)][::-1]
     bars = Bars("evaluations", tuple(cause for cause, _ in rows), np.array([n for _, n in rows], dtype=float), colour=1)
     words = (
-        f"{diverged.total()} trainings diverged: the function is at fault, and the surrogate learns from it. "
-        f"{failed.total()} failed because of the infrastructure, which says nothing about the function."
+        f"{counted(diverged.total(), 'training')} diverged: the function is at fault, and the surrogate learns from "
+        f"it. {failed.total()} failed because of the infrastructure, which says nothing about the function."
     )
-    panel = Panel((bars,), Axis("evaluations"), Axis(), legend=False)
-    return Chart("failures", "Failures by cause", words, (panel,), height=110 + 44 * len(rows))
+    panel = Panel((bars,), Axis("evaluations", whole=True), Axis(), legend=False)
+    return Chart("failures", "Failures by cause", words, (panel,), height=110 + 50 * len(rows))
 
 
 def _cause(text: str | None) -> str:

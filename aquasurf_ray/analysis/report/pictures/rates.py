@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Dash, Line, Mark, Panel, Points
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
@@ -27,7 +28,7 @@ def rates(findings: Findings) -> Chart | None:
     for colour, function in enumerate((reference, *winners)):
         x, y = _curve(found, function, is_rate)
         dash: Dash = "dash" if function is reference else "solid"
-        name = marked(function.function, baseline=function.baseline, reference=function is reference)
+        name = marked(short_name(function.function), baseline=function.baseline, reference=function is reference)
         marks.append(Line(name, x, y, colour=colour, dash=dash, hover=False))
         marks.append(Points(name, x, y, (function.function,) * len(x), colour=colour, shown=False))
     title = "learning rate, log2 of the factor on the recipe's" if is_rate else str(found.tuning.field)
