@@ -18,6 +18,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from aquasurf_ray.as_float import as_float
 from aquasurf_ray.driver.callbacks.given import checked_callbacks
 from aquasurf_ray.driver.candidates import function_row, refuse_roles
 from aquasurf_ray.driver.errors import BadUse
@@ -194,7 +195,7 @@ class ActivationSearch(Searcher):
         self._trials[trial_id] = trial
         session = self._opened()
         if result and result.keys() == {self._metric}:  # Tune's own results have more: this one is from a Repeater
-            self._record_mean(session, trial, trial_id, float(result[str(self._metric)]))
+            self._record_mean(session, trial, trial_id, as_float(result[str(self._metric)]))
         elif error:
             session.fail(trial.function, trial.seed, f"trial {trial_id} ended with an error", final=True)
         elif not result or self._metric not in result:
@@ -223,7 +224,7 @@ class ActivationSearch(Searcher):
         # Raises now if the text is not a function, and not when the search has begun.
         _function(parameters[ACTIVATION])
         if not error:
-            self._given.append((dict(parameters), float(value), pruned))
+            self._given.append((dict(parameters), as_float(value), pruned))
 
     # -- state that Tune saves
 
@@ -419,7 +420,7 @@ def _trial_of_report(result: Mapping[str, Any] | None) -> Trial | None:
 def _float_of(value: Any) -> float | None:
     """Return a reported value as a float, NaN and infinity included; None if it is not a number."""
     try:
-        return float(value)
+        return as_float(value)
     except (TypeError, ValueError):
         return None
 

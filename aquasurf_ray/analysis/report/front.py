@@ -54,7 +54,7 @@ def _sentence(findings: Findings, leader: LeaderboardRow | None, name: Callable[
     if findings.confirmation is not None:
         return str(verdict(findings.confirmation, name))
     if leader is None:
-        return "No function has a score yet."
+        return "No suggested function has a score yet." if findings.winners else "No function has a score yet."
     gain = _gain(findings, leader)
     if gain.gain is None or findings.reference is None:
         return f"The best function so far is {name(leader.function)}; nothing has confirmed it."

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aquasurf_ray.tasks.objective import Metric  # which loads PyTorch
+    from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.tasks.objective import Metric  # which loads PyTorch
 
 FORM = re.compile(r"\s*(?P<metric>[^<>=]*[^<>=\s])\s*(?P<sign>>=|<=)\s*(?P<value>[^<>=]+)")
 
@@ -54,7 +55,7 @@ class Until:
         >>> Until("val_accuracy", False, 0.9).problem_with(ACCURACY)
         'the metric of the task is val_accuracy, where larger is better; write val_accuracy>=0.9'
         """
-        wanted = Until(f"val_{metric.name}", metric.higher_is_better, self.value)
+        wanted = Until(on_split(metric.name), metric.higher_is_better, self.value)
         if self == wanted:
             return None
         better = "larger" if metric.higher_is_better else "smaller"

@@ -111,6 +111,27 @@ def test_the_pareto_front_has_those_that_no_cheaper_function_beats(findings):
     assert shown[-1][1] == pytest.approx(0.795)
 
 
+def test_the_cost_picture_tells_confirmed_means_from_single_trainings(findings):
+    found = {mark.name: mark for mark in marks(findings, "cost", Points)}
+    (front,) = marks(findings, "cost", Line)
+    judged = {each.function for each in findings.confirmation.functions}
+    confirmed = {name for title, mark in found.items() if title.endswith(", confirmed") for name in mark.functions}
+    single = {name for title, mark in found.items() if title.endswith(", not confirmed") for name in mark.functions}
+    assert confirmed == judged
+    assert single == {row.function for row in findings.board} - judged
+    assert {title: mark.symbol for title, mark in found.items()} == {
+        "functions, confirmed": "circle",
+        "baselines, confirmed": "square",
+        "functions, not confirmed": "x",
+        "baselines, not confirmed": "x",
+    }
+    assert front.name == "Pareto front of the confirmed"
+    assert "Crosses are functions that were not confirmed" in KINDS["cost"](findings).words
+    alone = replace(findings, confirmation=None)
+    assert [mark.name for mark in marks(alone, "cost", Points)] == ["functions", "baselines"]
+    assert "Crosses" not in KINDS["cost"](alone).words
+
+
 def test_confirmed_means_are_those_of_the_judging_seeds_on_the_test_split(findings):
     (intervals,) = marks(findings, "confirmed", Intervals)
     assert intervals.rows[0] == "relu(x) (reference)"

@@ -16,6 +16,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.counted import counted
+from aquasurf_ray.training_metrics import on_split
 
 SHOWN = 20
 
@@ -57,8 +58,7 @@ def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
         f"{verdict(found)} Means over {counted(n, 'seed')} on the {split} split, with 95% intervals; the "
         f"score at selection is that of the search, on the validation split.{f' {lost} more diverged.' if lost else ''}"
     )
-    prefix = "test" if split == "test" else "val"
-    return _chart(findings, rows, f"{prefix}_{found.metric.name}", words)
+    return _chart(findings, rows, on_split(found.metric.name, split), words)
 
 
 class _Row(NamedTuple):

@@ -12,6 +12,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
+from aquasurf_ray.training_metrics import on_split
 
 WINNERS = 4  # more lines than that, with the reference's, cannot be told apart
 
@@ -39,7 +40,7 @@ def rates(findings: Findings) -> Chart | None:
         f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "
         "a line that leaves the picture is poorer there."
     )
-    axis = Axis(f"val_{found.metric.name}", _range(findings, (reference, *winners)))
+    axis = Axis(on_split(found.metric.name), _range(findings, (reference, *winners)))
     panel = Panel(tuple(marks), Axis(title), axis)
     return Chart("rates", f"Score over {'learning rate' if is_rate else found.tuning.field}", words, (panel,))
 
