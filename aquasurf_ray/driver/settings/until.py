@@ -11,9 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aquasurf_ray.training_metrics import on_split
+
 if TYPE_CHECKING:
-    from aquasurf_ray.training_metrics import on_split
-from aquasurf_ray.tasks.objective import Metric  # which loads PyTorch
+    from aquasurf_ray.tasks.objective import Metric  # which loads PyTorch
 
 FORM = re.compile(r"\s*(?P<metric>[^<>=]*[^<>=\s])\s*(?P<sign>>=|<=)\s*(?P<value>[^<>=]+)")
 
