@@ -12,7 +12,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.ranking import confirmed_means
 from aquasurf_ray.store import LeaderboardRow
 from aquasurf_ray.store.verbs.reading.leaderboard import front
-from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.training_metrics import Split, on_split
 
 NOT_CONFIRMED = ", not confirmed"
 
@@ -84,7 +84,7 @@ def _judged(rows: list[LeaderboardRow], findings: Findings) -> list[LeaderboardR
 
 
 def _axis(findings: Findings) -> str:
-    split = "validation" if findings.confirmation is None else findings.confirmation.judge
+    split: Split = "validation" if findings.confirmation is None else findings.confirmation.judge
     return on_split(findings.task.metric.name, split)
 
 
