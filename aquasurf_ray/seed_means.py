@@ -1,4 +1,4 @@
-"""The mean of a function's trainings with several seeds, by which a search that has them calls its best.
+"""The mean of a function's trainings with several seeds, by which a run that has them calls its best.
 
 A function that diverged with one of its seeds counts as diverged, as everywhere. The noise of a mean comes from all
 functions with several seeds together, because two seeds of one function say little about it. Like the names of
@@ -14,8 +14,13 @@ from typing import Any
 
 def leader_seeds_of(kind: str, config: Mapping[str, Any]) -> int:
     """Return with how many seeds a run trains a function before it calls it best, given the run's kind and stored
-    configuration: 1, except in a search that has the setting."""
-    return int(config.get("leader_seeds", 1)) if kind == "search" else 1
+    configuration: those of a search that has the setting, and of `evaluate` and `transfer`; else 1.
+
+    >>> leader_seeds_of("search", {"leader_seeds": 2}), leader_seeds_of("evaluate", {"seeds": 3})
+    (2, 3)
+    """
+    setting = {"search": "leader_seeds", "evaluate": "seeds"}.get(kind)
+    return 1 if setting is None else int(config.get(setting, 1))
 
 
 def mean_of(scores: Sequence[float | None]) -> float | None:

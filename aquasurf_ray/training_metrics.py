@@ -9,6 +9,7 @@ sign changed where lower is better, so that higher is always better; an accuracy
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,27 @@ class LearnedValues:
     mean: float | None
     spread: float | None
     course: tuple[float, ...] = ()
+
+
+Split = Literal["validation", "test"]
+_NAMED_SPLIT = ("val_", "eval_")
+_TOLD = "value"
+
+
+def on_split(metric: str, split: Split = "validation") -> str:
+    """Return a metric's name on a split, as the columns of tables and the axes of pictures have it.
+
+    A user's own loop may have named its metric by the split already, and the value of a study has no other name.
+
+    >>> on_split("rmse"), on_split("rmse", "test"), on_split("val_loss"), on_split("val_loss", "test")
+    ('val_rmse', 'test_rmse', 'val_loss', 'test_loss')
+    >>> on_split("value")
+    'value'
+    """
+    named = next((prefix for prefix in _NAMED_SPLIT if metric.startswith(prefix)), "")
+    if split == "test":
+        return f"test_{metric.removeprefix(named)}"
+    return metric if named or metric == _TOLD else f"val_{metric}"
 
 
 METRIC_NAMES = tuple(field.name for field in fields(TrainingMetrics))

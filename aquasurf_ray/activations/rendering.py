@@ -1,21 +1,31 @@
-"""Expressions for people: LaTeX for papers and reports, plain words for tables and messages.
+"""Expressions for people: LaTeX for papers and reports, plain words for tables and messages, and short names for
+pictures and headings, where a long expression would lie over its neighbours.
 
-Both fill the templates of the operators bottom up. In LaTeX, an argument is in parentheses where it binds less tightly
-than its place requires; in plain words, every argument of two or more operands is in parentheses, so that the text is
-unambiguous.
+LaTeX and words fill the templates of the operators bottom up. In LaTeX, an argument is in parentheses where it binds
+less tightly than its place requires; in plain words, every argument of two or more operands is in parentheses, so that
+the text is unambiguous. A short name of the zoo is found by the structure of the expression, not by its values, so it
+always reads back to the same expression.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache, lru_cache
 
-from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.errors import ActivationError
+from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.grammar import Learned, spelled
+from aquasurf_ray.activations.named_functions import ZOO, NamedFunction
 from aquasurf_ray.activations.registry import VARIABLE, Level, operator_named
 from aquasurf_ray.activations.roles import Function, RoleFunctions, parse_function
 
+PLAIN = 20  # characters of a name that a picture shows as it is, without looking it up in the zoo
+LONGEST = 28
+_END = 9  # last characters of a cut name: the functions of one space often begin alike
 _PLACE = re.compile(r"#([1-9*])")
+_PLACES = (7001.0, 7002.0, 7003.0, 7004.0)  # stand for the constants of a formula, and are in none
+Values = dict[float, float]
 
 
 def latex(expression: Function | str) -> str:
@@ -53,6 +63,63 @@ def words(expression: Function | str) -> str:
     if isinstance(expression, RoleFunctions):
         return "; ".join(f"{role}: {words(each)}" for role, each in expression.of_role.items())
     return _words(expression.labelled())
+
+
+@lru_cache(maxsize=10_000)
+def short_name(function: str) -> str:
+    """Return a function's name in at most `LONGEST` characters, for a picture or a heading.
+
+    A long expression of the zoo's has its name there, any other long text is cut.
+
+    >>> short_name("mul(sigmoid(x),erf(x))"), short_name("add(relu(x),mul(0.1,min(x,0)))")
+    ('mul(sigmoid(x),erf(x))', 'leaky_relu(x,0.1)')
+    >>> short_name("mul(hard_sigmoid(x),bessel_i1e(x))")
+    'mul(hard_sigmoid(x…l_i1e(x))'
+    """
+    if len(function) <= PLAIN:
+        return function
+    shown = _zoo_name(function) or function
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - _END - 1]}…{shown[-_END:]}"
+
+
+def _zoo_name(function: str) -> str | None:
+    try:
+        expression = parse(function)
+    except ActivationError:  # a function per role, an operator that this process lacks, or another text
+        return None
+    published = _published().get(expression)
+    if published is not None:
+        return f"{published}(x)"
+    for known, template in _templates():
+        values: Values = {}
+        if _fits(template, expression, values):
+            constants = [spelled(values.get(place, own)) for place, own in zip(_PLACES, known.constants, strict=False)]
+            return f"{known.name}({','.join(['x', *constants])})"
+    return None
+
+
+@cache
+def _published() -> dict[Expression, str]:
+    """Return the names of the zoo by their expressions with the published constants."""
+    return {parse(known.name): known.name for known in reversed(ZOO)}
+
+
+@cache
+def _templates() -> list[tuple[NamedFunction, Expression]]:
+    """Return the formulas of the zoo whose constants may be others, with a place in the place of each constant."""
+    known = [each for each in ZOO if each.constants and "learn" not in each.template]
+    return [(each, parse(each.text([repr(place) for place in _PLACES[: len(each.constants)]]))) for each in known]
+
+
+def _fits(template: Expression, expression: Expression, values: Values) -> bool:
+    """Return whether the expression is the template with numbers in its places, and add these to `values`."""
+    if template.value in _PLACES and template.value is not None:
+        return expression.value is not None and values.setdefault(template.value, expression.value) == expression.value
+    if template.operator is None or template.operator != expression.operator:
+        return template == expression
+    pairs = zip(template.arguments, expression.arguments, strict=False)
+    same_length = len(template.arguments) == len(expression.arguments)
+    return same_length and all(_fits(each, own, values) for each, own in pairs)
 
 
 def _latex(expression: Expression) -> tuple[str, Level]:

@@ -13,6 +13,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
+from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.run_comparison import ComparedRun, RunComparison
@@ -89,7 +90,7 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "diverged": "diverged",
         "failed": "failed",
         "seconds": "seconds of training",
-        "best": f"best val_{metric.name}",
+        "best": f"best {on_split(metric.name)}",
         "best_function": "best function",
         "best_recipe_change": "best function's change of the recipe",
         "confirmed": f"best confirmed {metric.name}",

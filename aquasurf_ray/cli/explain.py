@@ -12,6 +12,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Function, Modules, TaskName, TaskSeed
+from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.function_explanation import Explained
@@ -70,11 +71,11 @@ def _print_epoch(function: str, epoch: int, seconds: float) -> None:
 
 
 def _document(found: Explained) -> dict[str, Any]:
-    return {"words": found.words, f"val_{found.metric}": found.value, **asdict(found.explanation)}
+    return {"words": found.words, on_split(found.metric): found.value, **asdict(found.explanation)}
 
 
 def _print(found: Explained) -> None:
-    print(f"{found.words}\n\nval_{found.metric} {found.value:.4f}\n")
+    print(f"{found.words}\n\n{on_split(found.metric)} {found.value:.4f}\n")
     has_roles = any(layer.role for layer in found.explanation.layers)
     rows = []
     for layer in found.explanation.layers:

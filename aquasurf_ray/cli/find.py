@@ -13,6 +13,7 @@ from aquasurf_ray.cli.terminal.leaderboard import what_ranks
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, StoreOption
+from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -80,7 +81,7 @@ def find(
     )
     considered = [function for function in known if not trained or function.score is not None]
     found = search(considered, wanted)
-    columns = [f"val_{metric.name}", "confirmed", "status", "time_ratio", *(["distance"] if near else []), "shape"]
+    columns = [on_split(metric.name), "confirmed", "status", "time_ratio", *(["distance"] if near else []), "shape"]
     columns.append("function")
     rows = [_cells(item, metric) for item in found[:n]]
     # People need no column of dashes; programs get the same columns for every run.
@@ -138,7 +139,7 @@ def _cells(found: FoundFunction, metric: stored.TaskMetric) -> dict[str, Any]:
     measured = {} if found.shape is None else vars(found.shape)
     shape = [name.replace("_", "-") for name, value in measured.items() if value and name != "defined"]
     return {
-        f"val_{metric.name}": metric.value(found.function.score),
+        on_split(metric.name): metric.value(found.function.score),
         "confirmed": metric.value(found.function.confirmed),
         "status": found.function.status,
         "time_ratio": found.function.time_ratio,

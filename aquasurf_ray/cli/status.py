@@ -21,8 +21,9 @@ app = Commands()
 
 OVERVIEW_COLUMNS = (
     *("run", "task", "status", "evaluations", "budget", "spectra", "failed"),
-    *("metric", "best", "best_confirmed", "best_function"),
+    *("metric", "best", "best_confirmed", "best_seeds", "best_function"),
 )
+OF_MEANS = ("best_confirmed", "best_seeds")  # what kind of mean a best score is; most are none
 DIVERGENCES_SHOWN = 50  # a benchmark has thousands
 
 
@@ -54,8 +55,8 @@ def status(
         _print_status(documents[0])
         print_activity(now)
     elif documents:
-        any_confirmed = any(document["best_confirmed"] for document in documents)
-        columns = [column for column in OVERVIEW_COLUMNS if column != "best_confirmed" or any_confirmed]
+        filled = {column for document in documents for column, value in document.items() if value is not None}
+        columns = [column for column in OVERVIEW_COLUMNS if column in filled or column not in OF_MEANS]
         print_rows(columns, [[document[column] for column in columns] for document in documents], Format.table)
         for document in documents:
             # A dead driver cannot report its death itself, so the overview does, with the command that helps.
@@ -72,7 +73,7 @@ def _print_status(document: dict[str, Any]) -> None:
     # The lists have tables of their own below, and the rest is for programs.
     for known in ("failures", "divergences", "metric", "best score"):
         del lines[known]
-    for often_unknown in ("best confirmed", "best noise", "best recipe change"):
+    for often_unknown in ("best confirmed", "best seeds", "best noise", "best recipe change"):
         if lines[often_unknown] is None:
             del lines[often_unknown]
     width = max(map(len, lines))

@@ -25,7 +25,12 @@ def top(
         typer.Option("-n", metavar="N", min=1, help="Number of functions. Default: 10, or all with --pareto."),
     ] = None,
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="Only functions that no other function beats in both score and step time.")
+        bool,
+        typer.Option(
+            "--pareto",
+            help="Only functions that no other function beats in both score and step time; after a confirmation, only "
+            "confirmed functions, which no other confirmed function beats.",
+        ),
     ] = False,
     form: AnyFormat = Format.table,
     store: StoreOption = None,
@@ -46,7 +51,7 @@ def top(
 
 
 def _print_front(name: str, store: str | None, *, n: int | None, form: Format) -> None:
-    from aquasurf_ray.analysis.studies.ranking import confirmed_front
+    from aquasurf_ray.analysis.studies.ranking import confirmed_front, confirmed_means
 
     with open_store(store) as opened:
         run = opened.run(name)
@@ -56,3 +61,5 @@ def _print_front(name: str, store: str | None, *, n: int | None, form: Format) -
     if not board.rows:
         print(f"run '{name}' has no complete training of a function with a measured cost", file=sys.stderr)
     print_board(board, form)
+    if form is Format.table and any(row.function in confirmed_means(confirmation) for row in board.rows):
+        print("--pareto compares confirmed functions only; the others, with the luck of one training, are left out")

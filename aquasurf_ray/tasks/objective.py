@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aquasurf_ray.as_float import as_float
 from aquasurf_ray.tasks.classes import are_float_labels, class_rows, float_labels_text
 from aquasurf_ray.tasks.errors import TaskError, require
 from aquasurf_ray.tasks.hidden_settings import refuse_hidden_labels
@@ -122,7 +123,7 @@ class Metric:
             is_array = isinstance(computed, Tensor) and computed.numel() != 1
             if is_array or isinstance(computed, str | bytes | bytearray):
                 raise TypeError
-            return float(computed)
+            return as_float(computed)
         except (TypeError, ValueError):
             raise TaskError(
                 f"compute() of the metric '{self.name}' must return one number, got {_kind_of(computed)}"

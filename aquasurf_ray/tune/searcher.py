@@ -18,6 +18,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from aquasurf_ray.as_float import as_float
 from aquasurf_ray.driver.callbacks.given import checked_callbacks
 from aquasurf_ray.driver.candidates import function_row, refuse_roles
 from aquasurf_ray.driver.errors import BadUse
@@ -192,15 +193,15 @@ class ActivationSearch(Searcher):
             logger.warning("trial %s ended, which this search has not suggested", trial_id)
             return
         self._trials[trial_id] = trial
-        session = self._opened()
-        if result and result.keys() == {self._metric}:  # Tune's own results have more: this one is from a Repeater
-            self._record_mean(session, trial, trial_id, float(result[str(self._metric)]))
+        session, metric = self._opened(), str(self._metric)
+        if result and result.keys() == {metric}:  # Tune's own results have more: this one is from a Repeater
+            self._record_mean(session, trial, trial_id, as_float(result[metric]))
         elif error:
             session.fail(trial.function, trial.seed, f"trial {trial_id} ended with an error", final=True)
-        elif not result or self._metric not in result:
+        elif not result or metric not in result:
             session.fail(trial.function, trial.seed, f"trial {trial_id} ended without a report", final=False)
-        elif (last := _float_of(result[self._metric])) is None:
-            reported = f"{result[self._metric]!r} as '{self._metric}', which is not a number"
+        elif (last := _float_of(result[metric])) is None:
+            reported = f"{result[metric]!r} as '{metric}', which is not a number"
             session.fail(trial.function, trial.seed, f"trial {trial_id} reported {reported}", final=True)
         else:
             self._note_epoch(trial, result)
@@ -223,7 +224,7 @@ class ActivationSearch(Searcher):
         # Raises now if the text is not a function, and not when the search has begun.
         _function(parameters[ACTIVATION])
         if not error:
-            self._given.append((dict(parameters), float(value), pruned))
+            self._given.append((dict(parameters), as_float(value), pruned))
 
     # -- state that Tune saves
 
@@ -419,7 +420,7 @@ def _trial_of_report(result: Mapping[str, Any] | None) -> Trial | None:
 def _float_of(value: Any) -> float | None:
     """Return a reported value as a float, NaN and infinity included; None if it is not a number."""
     try:
-        return float(value)
+        return as_float(value)
     except (TypeError, ValueError):
         return None
 

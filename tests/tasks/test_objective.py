@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -119,3 +120,10 @@ def test_the_last_bits_of_real_targets_are_not_looked_at():
     assert identity(targets) == identity(targets + 1e-6)
     assert identity(targets) != identity(targets[:, 0])
     assert identity((targets > 0).long()) != identity((targets > 0.3).long())
+
+
+def test_a_metric_with_its_graph_is_a_number_without_a_warning():
+    computed = torch.ones(1, requires_grad=True).mean()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ACCURACY.number(computed) == 1.0

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.findings import Findings
-from aquasurf_ray.analysis.studies.run_origin import DRAWS, has_task, knows_task
+from aquasurf_ray.analysis.studies.run_origin import DRAWS, STUDY, has_task, knows_task
 from aquasurf_ray.analysis.studies.verdict import difference_text, verdict
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
 
 WIDTH, HEIGHT = 240, 150  # of a curve, in the units of its picture
 REACH = 4.0  # a curve is drawn from -4 to 4, and as high as that width allows
-Numbers = tuple[str, str, str]  # what it is, the number, and a word on it
+Numbers = tuple[str, str, str]  # what it is as HTML, the number, and a word on it
 
 
 def front(findings: Findings) -> str:
@@ -32,26 +33,52 @@ def front(findings: Findings) -> str:
         if reference is not None and reference.function != leader.function:
             curves += _figures(reference.function, "the reference")
     numbers = "".join(
-        f"<div><dt>{_text(name)}</dt><dd><b>{_text(number)}</b> <span>{_text(word)}</span></dd></div>"
+        f"<div><dt>{name}</dt><dd><b>{_text(number)}</b> <span>{_text(word)}</span></dd></div>"
         for name, number, word in _numbers(findings, leader)
     )
-    sentence = _sentence(findings, leader)
+    sentence = _with_title(_sentence(findings, leader, short_name), _sentence(findings, leader, str))
     faces = f'<div class="faces">{curves}</div>' if curves else ""
-    return f'<p class="verdict">{_text(sentence)}</p>{faces}<dl class="numbers">{numbers}</dl>'
+    return f'<p class="verdict">{sentence}</p>{faces}<dl class="numbers">{numbers}</dl>'
 
 
-def _sentence(findings: Findings, leader: LeaderboardRow | None) -> str:
+def named(function: str) -> str:
+    """Return a function's short name as HTML, with the whole name under the pointer."""
+    return _with_title(short_name(function), function)
+
+
+def _with_title(shown: str, whole: str) -> str:
+    return _text(shown) if shown == whole else f'<span title="{_text(whole)}">{_text(shown)}</span>'
+
+
+def _sentence(findings: Findings, leader: LeaderboardRow | None, name: Callable[[str], str]) -> str:
     if findings.confirmation is not None:
-        return str(verdict(findings.confirmation))
+        return str(verdict(findings.confirmation, name))
     if leader is None:
-        return "No function has a score yet."
+        return "No suggested function has a score yet." if findings.winners else "No function has a score yet."
     gain = _gain(findings, leader)
     if gain.gain is None or findings.reference is None:
-        return f"The best function so far is {leader.function}; nothing has confirmed it."
+        return f"The best function so far is {name(leader.function)}; nothing has confirmed it."
     by = difference_text(findings.task.metric, replace(gain, gain=abs(gain.gain)))
-    than = f"{'better' if gain.gain >= 0 else 'worse'} than {findings.reference.function}"
-    not_confirmed = f"Not confirmed: {leader.function} is {by} {than} in the search, which may be luck."
+    best, reference = name(leader.function), name(findings.reference.function)
+    if gain.gain <= 0:
+        far = f"{by} worse" if gain.gain else "no better"
+        return f"Nothing found so far beats {reference}: the best, {best}, is {far}.{_how_to_search_on(findings)}"
+    not_confirmed = f"Not confirmed: {best} is {by} better than {reference} in the search, which may be luck."
     return not_confirmed + _how_to_confirm(findings)
+
+
+def _how_to_search_on(findings: Findings) -> str:
+    """Return what continues a search that has met its budget; empty for one that goes on, or has none."""
+    run = findings.run
+    if run.kind != "search" or run.status in ("new", "running"):
+        return ""
+    if STUDY in run.config or DRAWS in run.config or run.budget is None:
+        return " Search longer in your own loop."
+    more = 2 * run.budget
+    if not knows_task(run.config):
+        call = f"aquasurf_ray.driver.resume({run.name!r}, task=task, evaluations={more})"
+        return f" Search longer in Python, with its task: {call}"
+    return f" Search longer with: aquasurf resume {shlex.quote(run.name)} --evaluations {more}{findings.store_option}"
 
 
 def _how_to_confirm(findings: Findings) -> str:
@@ -77,7 +104,7 @@ def _gain(findings: Findings, leader: LeaderboardRow) -> PairedDifference:
 
 
 def _numbers(findings: Findings, leader: LeaderboardRow | None) -> list[Numbers]:
-    reference = findings.reference.function if findings.reference else "the reference"
+    reference = named(findings.reference.function) if findings.reference else "the reference"
     gain, interval = "-", "no score yet"
     if leader is not None and (difference := _gain(findings, leader)).gain is not None:
         gain, _, ends = difference_text(findings.task.metric, difference, signed=True).partition(" [")
@@ -117,7 +144,9 @@ def _figures(function: str, what: str) -> str:
 
 def _figure(function: str, what: str) -> str:
     """Return a function's curve with its name below; only the name, if it cannot be drawn here."""
-    name = f"<code>{_text(function)}</code> <span>{_text(what)}</span>"
+    short = short_name(function)
+    whole = "" if short == function else f"; <code>{_text(function)}</code>"
+    name = f"<code>{_text(short)}</code> <span>{_text(what)}{whole}</span>"
     curves = drawn(function)
     if curves is None:
         return f"<figure><figcaption>{name}</figcaption></figure>"

@@ -117,7 +117,8 @@ async function refusal(path, sent) {
 
 function bestText(run) {
   if (run.best === null) return "";
-  return `${run.metric} ${number(run.best, 4)}${run.confirmed ? ` (confirmed: ${run.confirmed})` : ""}`;
+  const kind = run.confirmed ? ` (confirmed: ${run.confirmed})` : run.averaged ? ` (mean over ${run.averaged} seeds)` : "";
+  return `${run.metric} ${number(run.best, 4)}${kind}`;
 }
 
 function showNow(now) {
@@ -126,11 +127,12 @@ function showNow(now) {
   $("now-bar").hidden = now.wanted === null;
   $("now-bar").max = Math.max(now.wanted, 1);
   $("now-bar").value = now.evaluations;
-  const parts = [`${resultsText(now)} results`, `spectra ${now.spectra} of ${now.candidates}`];
+  const parts = [`${resultsText(now)} results`];
+  if (now.spectra !== null) parts.push(`spectra ${now.spectra} of ${now.candidates}`);
   if (isRunning && now.per_hour !== null) parts.push(`${now.per_hour.toFixed(1)} an hour`);
   if (isRunning && now.seconds_left !== null) parts.push(`about ${spoken(now.seconds_left)} left`);
   $("now-progress").textContent = `${parts.join(", ")}.`;
-  const what = now.confirmed ? "Best function" : "Best so far";
+  const what = now.confirmed || now.averaged ? "Best function" : "Best so far";
   const best = now.best_function ? [`${what}: ${bestText(now)}, `, element("code", now.best_function)] : ["No result yet."];
   $("now-best").replaceChildren(...best);
   $("now-failures").textContent = failureText(now);

@@ -11,7 +11,9 @@ from typing import Any
 
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import Headline, best_of_run, finished_confirmation
+from aquasurf_ray.analysis.studies.run_origin import computes_spectra
 from aquasurf_ray.store import EventRecord, Run, RunActivity, RunStatus, Store
+from aquasurf_ray.training_metrics import on_split
 
 Json = dict[str, Any]
 EVENTS_SHOWN = 15
@@ -83,7 +85,7 @@ class EventTail:
             "function": names.get(event.function_id or 0, "the run"),
             "host": (data.get("by") or {}).get("host", "?"),
             "seconds": data.get("seconds") or 0.0,
-            "value": f"val_{self._metric.name} {value:.4f}" if value is not None else "no score",
+            "value": f"{on_split(self._metric.name)} {value:.4f}" if value is not None else "no score",
             "n": len(data.get("function_ids", ())),
         }
         if event.kind == "failed" and event.function_id is None:
@@ -93,7 +95,7 @@ class EventTail:
 
 
 def run_now(store: Store, run: Run, tail: EventTail) -> Json:
-    """Return the state of a run now."""
+    """Return the state of a run now; `spectra` is None for a run that computes none."""
     status, activity = store.status(run.id), store.activity(run.id)
     now = activity_document(activity, store.failure_causes(run.id))
     events, row = tail.read(), _row(status, activity, best_of_run(store, status))
@@ -102,7 +104,7 @@ def run_now(store: Store, run: Run, tail: EventTail) -> Json:
     causes = [{"n": n, "text": f"diverged: {reason}"} for reason, n in reasons.most_common()]
     causes += [{"n": cause["tries"], "text": f"failed: {cause['cause']}"} for cause in now["failure_causes"]]
     return row | {
-        "spectra": status.spectra_done + status.spectra_diverged,
+        "spectra": status.spectra_done + status.spectra_diverged if computes_spectra(run.kind, run.config) else None,
         "candidates": status.n_candidates,
         "message": live["ending"] or status.run.message,
         "per_hour": live["per_hour"],
@@ -149,7 +151,7 @@ class RunList:
 def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Json:
     """Return what a list of runs has of a run. `wanted` is its budget with the baselines, which the budget does not
     count and `evaluations` does; None without a budget. `confirmed` says what a confirmed `best` is; else it is None,
-    and `best` is the best training of the search, or the best mean of one with leader seeds."""
+    and `best` is the best training, or the best mean over `averaged` seeds of a run that trains with several."""
     run, metric = status.run, status.task.metric
     baselines = sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline")
     return {
@@ -161,8 +163,9 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
         "wanted": None if run.budget is None else run.budget + baselines,
         "diverged": status.by_status.get("diverged", 0),
         "failed": status.by_status.get("failed", 0),
-        "metric": best.metric_name(metric) if best else f"val_{metric.name}",
+        "metric": best.metric_name(metric) if best else on_split(metric.name),
         "best": metric.value(best.score) if best else None,
         "confirmed": best.confirmed if best else None,
+        "averaged": best.averaged if best else None,
         "best_function": best.function if best else None,
     }

@@ -6,7 +6,7 @@ import html
 import json
 from collections.abc import Collection, Sequence
 
-from aquasurf_ray.analysis.report.front import front
+from aquasurf_ray.analysis.report.front import front, named
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.headline import Headline
 from aquasurf_ray.analysis.studies.ranking import confirmed_mean
@@ -34,7 +34,7 @@ def heading(findings: Findings) -> str:
     if best:
         name = _text(best.metric_name(findings.task.metric))
         lines.append(
-            f"Best: <code>{_text(best.function)}</code>{_at_change(best)} with {name} "
+            f"Best: <code>{named(best.function)}</code>{_at_change(best)} with {name} "
             f"<b>{findings.value(best.score):.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
         )
     return front(findings) + "".join(f"<p>{line}</p>" for line in lines)
@@ -59,7 +59,7 @@ def _against_reference(findings: Findings, best: Headline) -> str:
     reference = findings.headline(findings.reference)
     if reference.is_confirmed is not best.is_confirmed:
         return ""
-    return f", {_text(reference.function)} {findings.value(reference.score):.4f}"
+    return f", {named(reference.function)} {findings.value(reference.score):.4f}"
 
 
 def leaderboard(findings: Findings) -> str:
@@ -81,7 +81,7 @@ def leaderboard(findings: Findings) -> str:
 
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     others = confirmed_mean(row, findings.confirmation, findings.seed_scores)
-    confirmed = "" if others.mean is None else f"{findings.value(others.mean):.4f} ({others.n})"
+    confirmed = "" if others.mean is None else f"{findings.value(others.mean):.4f}\N{NO-BREAK SPACE}({others.n})"
     return [
         str(row.rank),
         marked(

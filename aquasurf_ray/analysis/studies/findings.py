@@ -28,6 +28,7 @@ from aquasurf_ray.store import (
 )
 from aquasurf_ray.store.records.features import EmbeddingRecord
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
+from aquasurf_ray.training_metrics import on_split
 
 CURVES = 5  # learning curves of so many functions are read and drawn
 
@@ -101,7 +102,7 @@ class Findings:
     @property
     def metric_name(self) -> str:
         """The name of the metric on the axes."""
-        return f"val_{self.task.metric.name}"
+        return on_split(self.task.metric.name)
 
     def value(self, score: float | None) -> float:
         """Return the metric's value for a score; NaN for None."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from aquasurf_ray.counted import counted
+from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
@@ -42,9 +43,14 @@ class Headline:
         """The standard error of a score that is a mean over several seeds of the search; else None."""
         return None if self.is_confirmed else self.row.noise
 
+    @property
+    def averaged(self) -> int | None:
+        """How many seeds of the run itself the score is a mean over; None for a single training or a confirmed mean."""
+        return None if self.noise is None else len(self.row.seeds)
+
     def metric_name(self, metric: TaskMetric) -> str:
         """Return the metric with its split, as in the columns of tables: `val_accuracy`."""
-        return f"{'test' if self.split == 'test' else 'val'}_{metric.name}"
+        return on_split(metric.name, self.split)
 
     @property
     def confirmed(self) -> str | None:

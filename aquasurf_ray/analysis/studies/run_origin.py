@@ -23,6 +23,17 @@ def has_task(config: Mapping[str, Any]) -> bool:
     return STUDY not in config or "task_digest" in config
 
 
+def computes_spectra(kind: str, config: Mapping[str, Any]) -> bool:
+    """Return whether a run computes spectra of its candidates, so that their number is part of its progress.
+
+    >>> computes_spectra("search", {"features": "both"}), computes_spectra("search", {"features": "outputs"})
+    (True, False)
+    >>> computes_spectra("evaluate", {"features": "both"})
+    False
+    """
+    return kind == "build" or (kind == "search" and config.get("features") != "outputs")
+
+
 def knows_task(config: Mapping[str, Any]) -> bool:
     """Return whether commands find the task of a run by the name in its configuration.
 

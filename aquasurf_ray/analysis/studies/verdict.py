@@ -8,6 +8,7 @@ Functions have the names that tables have for them, so that a reader finds them 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
@@ -34,10 +35,10 @@ class Verdict:
         return f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith("no ") else f"{sentence}."
 
 
-def verdict(found: Confirmation) -> Verdict:
-    """Return the verdict on a confirmation."""
+def verdict(found: Confirmation, name: Callable[[str], str] = str) -> Verdict:
+    """Return the verdict on a confirmation; `name` returns what the sentence calls a function."""
     winners = [each for each in found.functions if not each.baseline and found.judged(each).mean is not None]
-    reference, conditions = found.reference, _conditions(found)
+    reference, conditions = name(found.reference), _conditions(found)
     if found.over is None:
         return Verdict(
             f"no verdict: the reference, {reference}, is not among the functions of run '{found.name}'", None
@@ -46,7 +47,7 @@ def verdict(found: Confirmation) -> Verdict:
     if better is not None:
         by = difference_text(found.metric, better.against_reference)
         return Verdict(
-            f"{better.function} beats {reference} by {by}{_over_best(found, better)} {conditions}",
+            f"{name(better.function)} beats {reference} by {by}{_over_best(found, better, name)} {conditions}",
             better.function,
         )
     tested = [each for each in winners if each.against_reference.gain is not None]
@@ -59,7 +60,8 @@ def verdict(found: Confirmation) -> Verdict:
     by = difference_text(found.metric, best.against_reference, signed=True)
     p = best.against_reference.p_holm
     sure = "" if p is None else f", p = {p:.2g}"
-    return Verdict(f"no function beats {reference}: the best, {best.function}, gains {by}{sure}, {conditions}", None)
+    gains = f"the best, {name(best.function)}, gains {by}{sure}"
+    return Verdict(f"no function beats {reference}: {gains}, {conditions}", None)
 
 
 def difference_text(metric: TaskMetric, difference: PairedDifference, *, signed: bool = False) -> str:
@@ -97,15 +99,15 @@ def at_the_edge(found: Confirmation) -> list[str]:
     return [f"At the edge of what was tried: {' and '.join(ends)}; try more with {wider}."] if ends else []
 
 
-def _over_best(found: Confirmation, function: ConfirmedFunction) -> str:
+def _over_best(found: Confirmation, function: ConfirmedFunction, name: Callable[[str], str]) -> str:
     """Return what the sentence says about the best baseline, if that is not the reference."""
     best, difference = found.best_baseline, function.against_best_baseline
     if best is None or best == found.reference or difference.gain is None:
         return ""
     by = difference_text(found.metric, difference, signed=not difference.is_better)
     if difference.is_better:
-        return f", and the best baseline, {best}, by {by},"
-    return f", but not the best baseline, {best} ({by}),"
+        return f", and the best baseline, {name(best)}, by {by},"
+    return f", but not the best baseline, {name(best)} ({by}),"
 
 
 def _conditions(found: Confirmation) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray.training_metrics import on_split
+
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
 
@@ -37,7 +39,7 @@ def family_document(family: stored.Family) -> dict[str, Any]:
 
 def family_lines(family: dict[str, Any]) -> Iterator[str]:
     """Yield the lines that draw a family, as `family_document` gives it."""
-    yield f"family in run '{family['run']}', val_{family['metric']}:"
+    yield f"family in run '{family['run']}', {on_split(family['metric'])}:"
     by_name = {relative["function"]: relative for relative in family["ancestors"]}
     yield from _tree(family["ancestors"][0], by_name, "", "", 0, set())
     children = family["children"]

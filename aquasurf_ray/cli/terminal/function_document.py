@@ -120,7 +120,8 @@ def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], sur
     evaluation, why = request.evaluation, request.suggestion
     document: dict[str, Any] = {"seed": evaluation.seed, "recipe_change": evaluation.recipe_change or None}
     document |= {"status": evaluation.status, "metric": metric.name}
-    document |= metrics(metric, evaluation) | {key: getattr(evaluation, key) for key in _OF_EVALUATION}
+    # The metric last: a study's may have the name of another column, such as val_loss.
+    document |= {key: getattr(evaluation, key) for key in _OF_EVALUATION} | metrics(metric, evaluation)
     document |= {"origin": request.origin, "position": request.position, "reused": request.reused, "suggestion": None}
     if why:
         document["suggestion"] = {

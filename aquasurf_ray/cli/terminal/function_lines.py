@@ -6,6 +6,7 @@ from typing import Any
 
 from aquasurf_ray.cli.terminal.family import family_lines
 from aquasurf_ray.recipe_change import with_change
+from aquasurf_ray.training_metrics import on_split
 
 
 def print_function(document: dict[str, Any]) -> None:
@@ -32,7 +33,7 @@ def print_function(document: dict[str, Any]) -> None:
         values = ", ".join("diverged" if value is None else f"{value:.4f}" for value in seeds["values"].values())
         numbers = ", ".join(map(str, seeds["values"]))
         of = seeds["task"] if seeds["imported"] is None else f"{seeds['task']} as run '{seeds['imported']}' (imported)"
-        print(f"  seeds        {of}, val_{seeds['metric']} with seeds {numbers}: {values}")
+        print(f"  seeds        {of}, {on_split(seeds['metric'])} with seeds {numbers}: {values}")
         if seeds["mean"] is not None:
             low, high = seeds["low"], seeds["high"]
             print(f"  mean         {seeds['mean']:.4f}, 95% interval {low:.4f} to {high:.4f}")
@@ -50,7 +51,7 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
     which = f"run '{evaluation['run']}', task {evaluation['task']}, seed {evaluation['seed']}{at_change}"
     print(f"  {which}: {evaluation['status']}")
     metric = evaluation["metric"]
-    for key in dict.fromkeys((f"val_{metric}", f"test_{metric}", "val_loss")):
+    for key in dict.fromkeys((on_split(metric), on_split(metric, "test"), "val_loss")):
         if evaluation[key] is not None:
             print(f"    {key:<16} {evaluation[key]:.4f}")
     if evaluation["precision"]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aquasurf_ray.analysis.studies.headline import confirmation_of
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
+from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -34,7 +35,8 @@ def metrics(metric: stored.TaskMetric, row: stored.LeaderboardRow | stored.Evalu
     """Return the metric on the validation and on the test split, by column."""
     if metric.name == "accuracy":
         return {"val_accuracy": row.val_accuracy, "test_accuracy": row.test_accuracy}
-    return {f"val_{metric.name}": metric.value(row.score), f"test_{metric.name}": metric.value(row.test_score)}
+    names = on_split(metric.name), on_split(metric.name, "test")
+    return dict(zip(names, (metric.value(row.score), metric.value(row.test_score)), strict=True))
 
 
 def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, float | None]:
@@ -92,14 +94,15 @@ class Board:
         plain = {column: getattr(row, column) for column in _OF_ROW if column not in confirmed}
         plain["seeds"] = None if row.noise is None else len(row.seeds)
         plain["recipe_change"] = row.recipe_change or None
-        return {"rank": row.rank, **metrics(self.metric, row), **confirmed, **plain}
+        # A study's metric may have the name of another column, such as val_loss.
+        return {"rank": row.rank, **confirmed, **plain, **metrics(self.metric, row)}
 
 
 def print_board(board: Board, form: Format) -> None:
     """Print a leaderboard; a table leaves out columns that no row fills, has words for yes and no, marks the reference,
     and says after a confirmation what ranks."""
     metric, documents = board.metric, board.documents()
-    columns = ["rank", f"val_{metric.name}", f"test_{metric.name}"]
+    columns = ["rank", on_split(metric.name), on_split(metric.name, "test")]
     columns += [column for column in _OF_ROW if column not in columns]
     if form is Format.table:
         # People need no column of dashes; programs get the same columns for every run.

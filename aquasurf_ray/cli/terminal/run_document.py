@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.analysis.studies.headline import best_of_run
+from aquasurf_ray.analysis.studies.run_origin import computes_spectra
 from aquasurf_ray.cli.terminal.leaderboard import best_board
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 
@@ -43,7 +44,8 @@ def _holder(run: stored.Run, where: str) -> str | None:
 
 def status_document(status: stored.RunStatus, best: Headline | None, where: str) -> dict[str, Any]:
     """Return the state of a run with its best function; `where` is the option that names its store in a suggested
-    command. `best` is a confirmed mean if `best_confirmed` says over how many seeds and on which split."""
+    command. `best` is a confirmed mean if `best_confirmed` says over how many seeds and on which split, and a
+    mean over `best_seeds` of the run itself if that is known."""
     run, counts, metric = status.run, status.by_status, status.task.metric
     return {
         "run": run.name,
@@ -65,12 +67,13 @@ def status_document(status: stored.RunStatus, best: Headline | None, where: str)
         "stopped_early": status.stopped_early,
         "candidates": status.n_candidates,
         # Together: both need no further work, and the share of candidates that are prepared is what people wait for.
-        "spectra": status.spectra_done + status.spectra_diverged,
+        "spectra": status.spectra_done + status.spectra_diverged if computes_spectra(run.kind, run.config) else None,
         "metric": metric.name,
         "best": metric.value(best.score) if best else None,
         "best_score": best.score if best else None,
         "best_confirmed": best.confirmed if best else None,
         "best_function": best.function if best else None,
+        "best_seeds": best.averaged if best else None,
         "best_noise": best.noise if best else None,
         "best_recipe_change": best.recipe_change or None if best else None,
         "held_by": _holder(run, where),

@@ -43,6 +43,7 @@ from aquasurf_ray.tasks.loaders import Examples, leading_batches, n_examples, so
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement import ModelNetwork
 from aquasurf_ray.tasks.replacement.replace import few
+from aquasurf_ray.training_metrics import on_split
 from aquasurf_ray.workers.activation_use import (
     called_in_code,
     named_calls,
@@ -189,7 +190,7 @@ class CheckSteps:
             raise TaskError(f"training with {FUNCTIONS[1]} diverges in its first steps: {result.reason}")
         exploded = self._exploded(result)
         recipe = "" if size == self.task.recipe.batch_size else f" (the recipe has {self.task.recipe.batch_size})"
-        metrics = f"training loss {result.train_loss:.4g}, val_{metric.name} {metric.score(result.score):.4g}"
+        metrics = f"training loss {result.train_loss:.4g}, {on_split(metric.name)} {metric.score(result.score):.4g}"
         steps = f"{STEPS_TRAINED} steps of {size} examples{recipe}, with {FUNCTIONS[1]}: {metrics}"
         named = ", ".join(changed)
         changing = f"reading examples changes {named}, so a resumed training may differ from an uninterrupted one"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from aquasurf_ray.as_float import as_float
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.tasks import Metric, Objective, TaskError
 from aquasurf_ray.tasks.classes import assumed_dimension, class_dimension, fitting_dimensions
@@ -31,7 +32,7 @@ def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
     loss = scalar_loss(value, objective.loss)
     objective.refuse_ruled_out(outputs, targets)
     objective.refuse_hidden_labels(outputs, targets)
-    return float(loss)
+    return as_float(loss)
 
 
 def metric_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aquasurf_ray.training_metrics import on_split
+
 if TYPE_CHECKING:
     from aquasurf_ray.tasks.objective import Metric  # which loads PyTorch
 
@@ -54,7 +56,7 @@ class Until:
         >>> Until("val_accuracy", False, 0.9).problem_with(ACCURACY)
         'the metric of the task is val_accuracy, where larger is better; write val_accuracy>=0.9'
         """
-        wanted = Until(f"val_{metric.name}", metric.higher_is_better, self.value)
+        wanted = Until(on_split(metric.name), metric.higher_is_better, self.value)
         if self == wanted:
             return None
         better = "larger" if metric.higher_is_better else "smaller"

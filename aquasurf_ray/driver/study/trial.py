@@ -8,6 +8,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from aquasurf_ray.as_float import as_float
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import AskedTrial, EpochRecord, EvaluationResult
 
@@ -123,6 +124,6 @@ def number(value: Any, name: str = "a value") -> float:
     try:
         if isinstance(value, str | bytes | bool):
             raise TypeError
-        return float(value)
+        return as_float(value)
     except (TypeError, ValueError):
         raise BadUse(f"{name} must be a number, got {value!r:.60}") from None

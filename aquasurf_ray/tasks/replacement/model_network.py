@@ -250,8 +250,7 @@ def _checked_example(example: object) -> tuple[int, ...] | None:
     """
     if example is None:
         return None
-    is_shape = isinstance(example, tuple | list) and all(type(size) is int and size > 0 for size in example)
-    if not is_shape:
+    if not isinstance(example, tuple | list) or not all(type(size) is int and size > 0 for size in example):
         got = f"a tensor of shape {tuple(example.shape)}" if isinstance(example, Tensor) else repr(example)
         hint = f", such as {tuple(example.shape[1:])}" if isinstance(example, Tensor) and example.dim() > 1 else ""
         raise TaskError(f"example= must be the shape of one input, without the batch dimension{hint}, got {got}")

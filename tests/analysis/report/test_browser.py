@@ -24,6 +24,36 @@ CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
+GELU_TANH = "mul(x,sigmoid(mul(1.5957691216057308,mul(x,add(1,mul(0.044715,square(x)))))))"
+BOXES = """
+const box = (each) => each.getBoundingClientRect();
+const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+const name = (each) => each.textContent.slice(0, 60);
+"""
+OUTSIDE = f"""() => {{ {BOXES}
+  const words = [...document.querySelectorAll(".panel :is(.legendtext, .gtitle, .xtitle, .ytitle, .ytick text)")];
+  const cut = words.filter((each) => {{
+    const own = box(each), panel = box(each.closest(".panel"));
+    return own.left < panel.left - 1 || own.right > panel.right + 1 || own.top < panel.top - 1;
+  }});
+  const width = document.documentElement.clientWidth;
+  const cells = [...document.querySelectorAll(":is(td, th, dt, dd, figcaption, p, h1, h2):not(.hidden)")];
+  const wide = cells.filter((each) => box(each).right > width || each.scrollWidth > each.clientWidth + 1);
+  return [...cut, ...wide].map(name);
+}}"""
+OVERLAPPING = f"""() => {{ {BOXES}
+  const found = [];
+  for (const panel of document.querySelectorAll(".panel")) {{
+    const rows = [...panel.querySelectorAll(".ytick text")];
+    const above = (row, i) => rows.slice(i + 1).filter((other) => meet(box(row), box(other)));
+    found.push(...rows.flatMap((row, i) => above(row, i).map((other) => [name(row), name(other)])));
+    const plot = panel.querySelector(".nsewdrag");
+    const over = [...panel.querySelectorAll(".legend, .gtitle")].filter((each) => meet(box(each), box(plot)));
+    found.push(...over.map((each) => [panel.id, name(each)]));
+  }}
+  return found;
+}}"""
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium on the path")
 Opened = Callable[..., Any]
 
@@ -42,6 +72,17 @@ def file(stored_run: tuple[Store, Lease], tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page(document(read_findings(stored_run[0], NAME, "aquasurf search digits", quick=True))))
     return f"file://{path}"
+
+
+@pytest.fixture(scope="module")
+def long_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The report of a network with F.gelu(x, approximate="tanh"), the longest expression of a common function."""
+    folder = tmp_path_factory.mktemp("long")
+    with pytest.MonkeyPatch.context() as patch, Store.open(f"sqlite:///{folder}/store.db") as store:
+        patch.setenv("AQUASURF_CACHE", str(folder / "cache"))
+        fill_store(store, reference=GELU_TANH)
+        (folder / "report.html").write_text(page(document(read_findings(store, NAME, "", quick=True))))
+        yield f"file://{folder}/report.html"
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +205,22 @@ def test_a_phone_shows_it_without_scrolling_sideways(opened, file):
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= PHONE["width"]
     assert float(found.evaluate("parseFloat(getComputedStyle(document.body).fontSize)")) >= 16
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE])
+def test_long_names_fit_into_the_page_and_its_pictures(opened, long_file, viewport):
+    found = opened(long_file, viewport)
+    assert found.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    assert found.evaluate(OUTSIDE) == []
+    assert found.evaluate(OVERLAPPING) == []
+    verdict = found.locator(".verdict")
+    assert "gelu_tanh(x)" in verdict.inner_text()
+    assert GELU_TANH in verdict.locator("[title]").get_attribute("title")
+    assert found.locator("#best td", has_text=f"{GELU_TANH} (reference)").count() == 1
+    assert "gelu_tanh(x) (reference)" in found.locator("#confirmed-0 .ytick").all_text_contents()
+    if viewport is WIDE:
+        height = found.locator("#best td[data-label=confirmed]").first.bounding_box()["height"]
+        assert height < 40, "a mean and its number of seeds are on one line"
 
 
 @pytest.mark.slow

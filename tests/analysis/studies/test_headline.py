@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from synthetic_run import CONFIG, NAME, fill_store
+from synthetic_run import CONFIG, NAME, done, fill_store
 
 from aquasurf_ray.analysis.report.live import RunList
 from aquasurf_ray.analysis.report.pictures.kinds import KINDS
@@ -15,7 +15,7 @@ from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.analysis.studies.headline import best_of_run, confirmation_of
 from aquasurf_ray.analysis.studies.run_comparison import compare_runs
 from aquasurf_ray.cli.main import main
-from aquasurf_ray.store import NewRun, Store, this_process
+from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process
 
 CONFIRMED = "mean over 2 seeds, test split"
 
@@ -55,6 +55,32 @@ def test_an_unfinished_confirmation_changes_nothing(tmp_path):
         store.acquire_lease(store.run("synthetic-confirm").id, this_process())
         best = best_of_run(store, store.status(store.run(NAME).id))
     assert (best.score, best.confirmed) == (0.9, None)
+
+
+def test_a_run_that_trains_with_several_seeds_is_told_by_means_over_them(tmp_path, capsys):
+    """relu(x) has the luckiest training, and elu(x) the better mean; tanh(x) diverged with a seed."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    scores = {"relu(x)": (0.9, 0.5), "elu(x)": (0.8, 0.8), "tanh(x)": (0.95, None)}
+    with Store.open(url) as store:
+        task = store.add_task("digits", "1", "d", {})
+        ids = store.add_functions([FunctionRow(name, name, 1) for name in scores])
+        new = NewRun("both", "evaluate", task, {"seeds": 2}, "d", 0, 6, None, "0.1.0")
+        lease = store.acquire_lease(store.create_run(new, ids).id, this_process())
+        for number, of_seeds in zip(ids, scores.values(), strict=True):
+            for seed, score in enumerate(of_seeds):
+                claim = store.claim(lease, number, seed, origin="proposal")
+                result = EvaluationResult("diverged", reason="loss") if score is None else done(score)
+                store.record_result(lease, claim.evaluation_id, result)
+        store.release_lease(lease, "finished")
+        best = best_of_run(store, store.status(lease.run_id))
+        assert (best.function, best.score, best.averaged) == ("elu(x)", 0.8, 2)
+        (row,) = RunList(store).read()
+    assert (row["best"], row["averaged"], row["best_function"]) == (0.8, 2, "elu(x)")
+    assert main(["status", "both", "--store", url, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["best"], shown["best_seeds"], shown["best_function"]) == (0.8, 2, "elu(x)")
+    assert main(["top", "both", "--store", url, "--json"]) == 0
+    assert [row["function"] for row in json.loads(capsys.readouterr().out)] == ["elu(x)", "relu(x)"]
 
 
 def test_the_heading_names_the_confirmed_mean_and_that_of_the_reference(findings):

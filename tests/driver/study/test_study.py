@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import confirm, propose, resume
 from aquasurf_ray.driver.errors import BadUse, TrialEnded
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper
-from aquasurf_ray.store import RunExists, RunHeld, Store, this_process
+from aquasurf_ray.store import RunExists, RunHeld, Store, StoreError, this_process
 from aquasurf_ray.tasks import load_task
 
 N_BASELINES = len(BASELINES)
@@ -594,3 +595,21 @@ def test_a_study_whose_processes_died_is_not_called_running(make, url, capsys):
     assert '"status": "interrupted"' in capsys.readouterr().out
     assert main(["stop", "s", "--store", url]) == 0
     assert "is not running, it is interrupted" in capsys.readouterr().out
+
+
+def test_a_loss_with_its_graph_is_told_and_reported_without_a_warning(make):
+    """PyTorch warns of a float that is taken from a graph, and warnings are errors here."""
+    study = make(direction="minimize", metric="val_loss", evaluations=1)
+    loss = nn.functional.mse_loss(nn.Linear(2, 1)(torch.ones(1, 2)), torch.zeros(1, 1))
+    trial = study.ask()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trial.report(loss, 1)
+        study.tell(trial, loss)
+    assert study.best_trial.value == loss.item()
+
+
+@pytest.mark.parametrize("text", ["runs.db", "/home/me/runs.db", "sqlite:/runs.db", "mysql://host/runs"])
+def test_a_store_that_is_no_url_is_refused_with_the_form_of_one(text):
+    with pytest.raises(StoreError, match=r"give sqlite:///FILE or postgresql\+psycopg://USER@HOST/DATABASE"):
+        Study("s", direction="maximize", store=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 
@@ -39,7 +40,9 @@ def reported(url):
     """The text of the report and its captions."""
     with Store.open(url) as store:
         findings = read_findings(store, "my loop", command_of(store.run("my loop")), quick=True)
-    return html.unescape(re.sub(r"<[^>]+>", "", front(findings) + reproduction(findings))) + functions(findings).words
+    chart = functions(findings)
+    text = html.unescape(re.sub(r"<[^>]+>", "", front(findings) + reproduction(findings)))
+    return text + (chart.words if chart else "")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_a_report_on_a_loop_without_a_task_names_no_command_that_is_refused(url)
 
 
 def test_a_report_on_a_loop_with_the_spectra_of_a_task_names_its_commands(url):
-    told(direction="maximize", features="digits", evaluations=1)
+    told(direction="minimize", features="digits", evaluations=1)
     text = reported(url)
     assert "Confirm it with: aquasurf confirm 'my loop'" in text
     assert "--task digits draws them" in text
@@ -110,3 +113,36 @@ def test_a_study_without_a_limit_has_a_rate_and_no_end(url):
         now = run_now(store, run, EventTail(store, run))
     assert now["per_hour"] > 0
     assert (now["wanted"], now["seconds_left"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "shown"),
+    [("val_loss", "val_loss"), ("eval_loss", "eval_loss"), ("value", "value"), ("loss", "val_loss")],
+)
+def test_a_metric_is_named_by_its_split_once_and_fills_its_column(url, capsys, metric, shown):
+    told(direction="minimize", metric=metric, evaluations=1)
+    assert main(["top", "my loop", "--json", "-n", "1"]) == 0
+    best = json.loads(capsys.readouterr().out)[0]
+    assert best[shown] is not None
+    assert main(["top", "my loop", "-n", "1"]) == 0
+    head, *_ = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["rank", shown, "test_loss" if "loss" in metric else "test_value"]
+    assert main(["show", best["function"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["evaluations"][0][shown] == best[shown]
+    with Store.open(url) as store:
+        now = run_now(store, store.run("my loop"), EventTail(store, store.run("my loop")))
+        assert read_findings(store, "my loop", "", quick=True).metric_name == shown
+    assert now["metric"] == shown
+    assert any(f": {shown} {best[shown]:.4f}," in event["text"] for event in now["events"])
+
+
+def test_a_study_without_a_suggested_result_or_spectra_says_neither(url, capsys):
+    with Study("my loop", direction="maximize", evaluations=5, **OPTIONS) as study:
+        trial = study.ask()
+        study.tell(trial, merit(trial.function))
+    with Store.open(url) as store:
+        now = run_now(store, store.run("my loop"), EventTail(store, store.run("my loop")))
+    assert "No suggested function has a score yet." in reported(url)
+    assert now["spectra"] is None
+    assert main(["status", "my loop", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["spectra"] is None

@@ -6,6 +6,7 @@ NaN is a gap. Colours are indices into a palette, so that each renderer has one 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Dash = Literal["solid", "dash", "dot"]
-Symbol = Literal["circle", "square", "diamond", "triangle-down", "x", "star"]
+Symbol = Literal["circle", "square", "diamond", "triangle-down", "triangle-left", "triangle-right", "x", "star"]
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours, which are distinct for every kind of colour vision; -1 is the renderer's grey."""
@@ -73,10 +74,12 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """A mean with its interval for each row, named on the vertical axis; NaN ends are left out."""
+    """A mean with its interval for each row, named on the vertical axis; NaN ends are left out. The page shows the
+    texts on hover: the whole names of rows that have short ones."""
 
     name: str
     rows: tuple[str, ...]
+    texts: tuple[str, ...]
     mean: Floats
     low: Floats
     high: Floats
@@ -114,13 +117,23 @@ def row_names(mark: Intervals | Bars | Spans) -> tuple[str, ...]:
 Mark = Line | Points | Band | Intervals | Bars | Spans
 
 
+def width_of(marks: Sequence[Mark]) -> float:
+    """Return the length of the horizontal axis that lines, points, bands and bars need."""
+    values = [np.append(mark.values, 0.0) for mark in marks if isinstance(mark, Bars)]
+    values += [mark.x for mark in marks if isinstance(mark, Line | Points | Band)]
+    known = np.concatenate([np.zeros(0), *values])
+    return float(np.ptp(known[np.isfinite(known)])) if np.isfinite(known).any() else 0.0
+
+
 @dataclass(frozen=True)
 class Axis:
-    """A title with its unit, and the initial range; None fits the data."""
+    """A title with its unit, and the initial range; None fits the data. An axis of counts is `whole`: half an epoch is
+    no tick."""
 
     title: str = ""
     range: tuple[float, float] | None = None
     ticks: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,6 @@ class Panel:
     y: Axis = field(default_factory=Axis)
     title: str = ""
     legend: bool = True
-    below: bool = False  # puts the legend into the lower corner, for marks that leave that free
     equal: bool = False  # one unit of x is as long as one of y
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _COLUMNS = 3
 _PIXELS_AN_INCH = 100
 _DASHES = {"solid": "-", "dash": "--", "dot": ":"}
-_SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-down": "v", "x": "x", "star": "*"}
+_SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "x": "x", "star": "*"}
+_SYMBOLS |= {"triangle-down": "v", "triangle-left": "<", "triangle-right": ">"}
 _GREY = "0.6"
 
 
@@ -78,6 +79,8 @@ def _set_axis(axes: Axes, which: str, axis: Axis) -> None:
     axes.set(**{f"{which}label": axis.title})
     if axis.range is not None:
         axes.set(**{f"{which}lim": axis.range})
+    if axis.whole:
+        axes.locator_params(which, integer=True)
     if not axis.ticks:
         axes.set(**{f"{which}ticks": []})
 

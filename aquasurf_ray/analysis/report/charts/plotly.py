@@ -29,11 +29,15 @@ from aquasurf_ray.analysis.report.charts.chart import (
     Points,
     Spans,
     row_names,
+    width_of,
 )
 
 GROUND = "ground-grey"
 _BAND = "ground-band"
-LONGEST_LINE = 30
+LONGEST_ROW = 30  # characters of a line that leave room for the picture on a phone
+LONGEST_TITLE = 40
+LEGEND_LINE = 19  # pixels
+MOST_UNIT_TICKS = 10  # on a phone more would touch
 Json = dict[str, Any]
 
 
@@ -44,12 +48,13 @@ def figures(chart: Chart, numbers: Mapping[str, int]) -> list[Json]:
 
 def _figure(panel: Panel, height: int, numbers: Mapping[str, int]) -> Json:
     data = [trace for mark in panel.marks for trace in _traces(mark, numbers)]
+    in_legend = [trace for trace in data if trace.get("showlegend", True)] if panel.legend else []
     layout: Json = {
         "height": height,
-        "margin": {"l": 60, "r": 15, "t": (60 if "\n" in panel.title else 46) if panel.title else 20, "b": 48},
-        "showlegend": panel.legend and sum(trace.get("showlegend", True) for trace in data) > 0,
+        "margin": {"l": 60, "r": 15, "t": 20, "b": 48},
+        "showlegend": bool(in_legend),
         "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-        "xaxis": _axis(panel.x),
+        "xaxis": _axis(panel.x) | _whole_ticks(panel),
         "yaxis": _axis(panel.y),
         "hovermode": "closest",
         "barmode": "overlay",
@@ -57,14 +62,19 @@ def _figure(panel: Panel, height: int, numbers: Mapping[str, int]) -> Json:
     }
     rows = next((row_names(mark) for mark in panel.marks if isinstance(mark, (Intervals, Bars, Spans))), ())
     if rows:
-        names = [_wrapped(row) for row in rows]
+        names = [_wrapped(row, LONGEST_ROW) for row in rows]
         layout["yaxis"] |= {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names}
         layout["margin"]["l"] = 10
     if panel.title:
-        text = html.escape(panel.title, quote=False).replace("\n", "<br>")
-        at = {"y": 0, "yanchor": "bottom"} if panel.below else {"y": 1, "yanchor": "top"}
-        layout["legend"] = {"x": 1, "xanchor": "right", **at}
+        lines = [_wrapped(line, LONGEST_TITLE) for line in panel.title.split("\n")]
+        text = "<br>".join(lines)
         layout["title"] = {"text": text, "font": {"size": 13}, "x": 0.02, "xanchor": "left"}
+        layout["margin"]["t"] = 29 + 17 * (1 + text.count("<br>"))
+        # Below the axis, in height of its own: the panels beside this one have no legend, and their axes are as high.
+        layout["legend"] = {"x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
+        legend_height = LEGEND_LINE * len(in_legend)
+        layout["height"] += legend_height
+        layout["margin"]["b"] += legend_height
     if panel.equal:
         layout["yaxis"]["scaleanchor"] = "x"
     return {"data": data, "layout": layout}
@@ -77,13 +87,19 @@ def _axis(axis: Axis) -> Json:
     return made | ({} if axis.ticks else {"showticklabels": False, "ticks": "", "showgrid": False})
 
 
-def _wrapped(text: str) -> str:
-    """Return a row's name, wrapped to leave room for the picture on a phone.
+def _whole_ticks(panel: Panel) -> Json:
+    """Return the ticks of a short axis of counts; on a long one, Plotly's own are whole numbers."""
+    width = width_of(panel.marks) if panel.x.range is None else panel.x.range[1] - panel.x.range[0]
+    return {"dtick": 1, "tick0": 0} if panel.x.whole and width <= MOST_UNIT_TICKS else {}
 
-    >>> _wrapped("sub(hard_sigmoid(x),erfc(x)) (baseline)")
+
+def _wrapped(text: str, longest: int) -> str:
+    """Return a text in lines, each broken after a space or a comma.
+
+    >>> _wrapped("sub(hard_sigmoid(x),erfc(x)) (baseline)", 30)
     'sub(hard_sigmoid(x),erfc(x)) <br>(baseline)'
     """
-    broken = text if len(text) <= LONGEST_LINE else re.sub(r"(.{8,29}[ ,])(?=\S)", r"\1\n", text)
+    broken = text if len(text) <= longest else re.sub(rf"(.{{8,{longest - 1}}}[ ,])(?=\S)", r"\1\n", text)
     return "<br>".join(html.escape(line, quote=False) for line in broken.split("\n"))
 
 
@@ -140,7 +156,7 @@ def _intervals(mark: Intervals, numbers: Mapping[str, int]) -> list[Json]:
     known = np.nan_to_num(np.stack([mark.high - mark.mean, mark.mean - mark.low]))
     bars: Json = {"type": "data", "symmetric": False, "array": known[0].tolist(), "arrayminus": known[1].tolist()}
     trace: Json = {"type": "scatter", "mode": "markers", "name": mark.name, "x": mark.mean.tolist(), "error_x": bars}
-    trace |= {"text": list(mark.rows), "hoverinfo": "x+text"}
+    trace |= {"text": [_wrapped(text, LONGEST_TITLE) for text in mark.texts], "hoverinfo": "x+text"}
     return [trace | {"y": list(range(len(mark.rows))), "marker": {"size": 9, "color": _colour(mark.colour)}}]
 
 

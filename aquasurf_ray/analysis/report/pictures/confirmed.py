@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Intervals, Panel, Points
+from aquasurf_ray.activations.rendering import short_name
+from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Intervals, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
@@ -14,6 +16,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.counted import counted
+from aquasurf_ray.training_metrics import on_split
 
 SHOWN = 20
 
@@ -55,8 +58,7 @@ def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
         f"{verdict(found)} Means over {counted(n, 'seed')} on the {split} split, with 95% intervals; the "
         f"score at selection is that of the search, on the validation split.{f' {lost} more diverged.' if lost else ''}"
     )
-    prefix = "test" if split == "test" else "val"
-    return _chart(findings, rows, f"{prefix}_{found.metric.name}", words)
+    return _chart(findings, rows, on_split(found.metric.name, split), words)
 
 
 class _Row(NamedTuple):
@@ -73,19 +75,39 @@ def _chart(findings: Findings, found: list[_Row], axis: str, words: str) -> Char
     ends = np.array([_interval(findings, row.mean) for row in rows])
     ends[scores < lowest] = np.nan  # such a mean is drawn at the edge, where its interval is not
     names = tuple(
-        marked(row.function, baseline=row.baseline, reference=findings.is_reference(row.function)) for row in rows
+        marked(short_name(row.function), baseline=row.baseline, reference=findings.is_reference(row.function))
+        for row in rows
     )
     selected = np.array([np.nan if row.selected is None else row.selected for row in rows])
     heights = np.arange(len(rows), dtype=np.float64)
     means, before = (np.array([findings.value(max(x, lowest)) for x in each]) for each in (scores, selected))
-    marks = (
+    shown = value_range(findings, lowest, highest)
+    whole_names = tuple(row.function for row in rows)
+    marks: list[Mark] = [
         Points("score at selection", before, heights, (), GREY, symbol="x"),
-        Intervals("mean, 95% interval", names, means, ends[:, 0], ends[:, 1]),
-    )
+        Intervals("mean, 95% interval", names, whole_names, means, ends[:, 0], ends[:, 1]),
+    ]
+    marks += _arrows(ends, shown)
     off = (("", scores < lowest), (" at selection", selected < lowest))
     words += "".join(f" {below.sum()}{kind} off the axis, drawn at its edge." for kind, below in off if below.any())
-    panel = Panel(marks, Axis(axis, value_range(findings, lowest, highest)), Axis())
+    panel = Panel(tuple(marks), Axis(axis, shown), Axis())
     return Chart("confirmed", "Confirmed with additional seeds", words, (panel,), height=120 + 34 * len(rows))
+
+
+def _arrows(ends: Floats, shown: tuple[float, float]) -> list[Points]:
+    """Return arrows at the edges of the axis, where intervals go on beyond them; they are one entry of the legend."""
+    inside = 0.01 * (shown[1] - shown[0])  # a mark on the edge itself would be cut in half
+    sides: tuple[tuple[float, Symbol, NDArray[np.bool_]], ...] = (
+        (shown[0] + inside, "triangle-left", ends[:, 0] < shown[0]),
+        (shown[1] - inside, "triangle-right", ends[:, 1] > shown[1]),
+    )
+    found: list[Points] = []
+    for edge, symbol, goes_on in sides:
+        rows = np.flatnonzero(goes_on).astype(np.float64)
+        if len(rows):
+            x = np.full(len(rows), edge)
+            found.append(Points("goes on beyond the axis", x, rows, symbol=symbol, size=10, shown=not found))
+    return found
 
 
 def _ends(findings: Findings, rows: list[_Row]) -> tuple[float, float]:

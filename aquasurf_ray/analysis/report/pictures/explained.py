@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Band, Chart, Line, Panel
 from aquasurf_ray.analysis.studies.explanation import role_at, values_and_slopes
 from aquasurf_ray.workers.inspection import Inspection, Site
@@ -50,5 +51,9 @@ def _panel(before: Site, after: Site, role: str, *, legend: bool) -> Panel:
     )
     title = before.name or "(network)"
     return Panel(
-        marks, Axis("pre-activation"), Axis(""), f"{role}: {function.name}\n{title}" if role else title, legend
+        marks,
+        Axis("pre-activation"),
+        Axis(""),
+        f"{role}: {short_name(function.name)}\n{title}" if role else title,
+        legend,
     )

@@ -28,8 +28,8 @@ def failures(findings: Findings) -> Chart | None:
         f"{counted(diverged.total(), 'training')} diverged: the function is at fault, and the surrogate learns from "
         f"it. {failed.total()} failed because of the infrastructure, which says nothing about the function."
     )
-    panel = Panel((bars,), Axis("evaluations"), Axis(), legend=False)
-    return Chart("failures", "Failures by cause", words, (panel,), height=110 + 44 * len(rows))
+    panel = Panel((bars,), Axis("evaluations", whole=True), Axis(), legend=False)
+    return Chart("failures", "Failures by cause", words, (panel,), height=110 + 50 * len(rows))
 
 
 def _cause(text: str | None) -> str:

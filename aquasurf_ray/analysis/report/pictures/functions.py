@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aquasurf_ray.activations import Activation, ActivationError
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.studies.explanation import values_and_slopes
@@ -57,7 +58,8 @@ def _parts(function: str) -> dict[str, str]:
     >>> _parts("relu(x)"), _parts("early=x;late=relu(x)")
     ({'relu(x)': 'relu(x)'}, {'early: x': 'x', 'late: relu(x)': 'relu(x)'})
     """
-    return {f"{role}: {text}": text for role, text in parts_of(function).items()} or {function: function}
+    parts = parts_of(function)
+    return {f"{role}: {short_name(text)}": text for role, text in parts.items()} or {short_name(function): function}
 
 
 def _explained(function: str, config: Mapping[str, Any]) -> str:

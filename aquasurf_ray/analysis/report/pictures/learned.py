@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Line, Panel
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -33,8 +34,9 @@ def _panel(name: str, values: list[LearnedValues]) -> Panel:
     for number, each in enumerate(values):
         y = np.array([each.initial, *each.course])
         x = np.arange(len(y), dtype=np.float64)
-        lines.append(Line(each.layer or "network", x, y, colour=number % LAYERS_NAMED, shown=number < LAYERS_NAMED))
-    return Panel(tuple(lines), Axis("epoch"), Axis(name))
+        layer = short_name(each.layer or "network")
+        lines.append(Line(layer, x, y, colour=number % LAYERS_NAMED, shown=number < LAYERS_NAMED))
+    return Panel(tuple(lines), Axis("epoch", whole=True), Axis(name))
 
 
 def _words(values: LearnedValues) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.findings import CURVES, Findings
@@ -28,11 +29,11 @@ def learning(findings: Findings) -> Chart | None:
         x, y = _curve(findings, findings.curves.get(row.evaluation_id, ()))
         if len(x):
             drawn.append(row.function)
-            marks.append(Line(row.function, x, y, colour=number))
+            marks.append(Line(short_name(row.function), x, y, colour=number))
     if not marks:
         return None
     words = f"{findings.metric_name} after each epoch: {', '.join((*drawn, 'baselines dotted'))}."
-    panels = [Panel(tuple(marks), Axis("epoch"), Axis(findings.metric_name))]
+    panels = [Panel(tuple(marks), Axis("epoch", whole=True), Axis(findings.metric_name))]
     end = _end(findings, marks)
     if end is not None:
         panels.append(end)
@@ -54,7 +55,7 @@ def _end(findings: Findings, marks: list[Line]) -> Panel | None:
     # As much below the better ends as these span: so far do their curves rise in their last third.
     floor = max(float(better.min() - np.ptp(better)), float(np.nanmin(scores)))
     axis = Axis(findings.metric_name, value_range(findings, floor, float(np.nanmax(scores))))
-    return Panel(tuple(curves), Axis("epoch"), axis, f"epochs {first:.0f} to {last:.0f}", legend=False)
+    return Panel(tuple(curves), Axis("epoch", whole=True), axis, f"epochs {first:.0f} to {last:.0f}", legend=False)
 
 
 def _curve(findings: Findings, epochs: tuple[EpochRecord, ...]) -> tuple[Floats, Floats]:

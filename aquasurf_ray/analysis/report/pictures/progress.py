@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge, value_range
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -39,11 +40,10 @@ def progress(findings: Findings) -> Chart | None:
     marks.append(Line("best so far", number, best, colour=1, step=True, hover=False))
     if findings.reference:
         at = np.full(2, findings.value(findings.reference.score))
-        marks.append(
-            Line(findings.reference.function, np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5)
-        )
+        name = short_name(findings.reference.function)
+        marks.append(Line(name, np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5))
     axes = (
-        Axis("evaluation", (0.0, len(scores) + 1.0)),
+        Axis("evaluation", (0.0, len(scores) + 1.0), whole=True),
         Axis(findings.metric_name, value_range(findings, floor, np.nanmax(scores))),
     )
     panel = Panel(tuple(marks), *axes)

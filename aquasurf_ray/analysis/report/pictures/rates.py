@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Dash, Line, Mark, Panel, Points
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
@@ -13,6 +14,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
+from aquasurf_ray.training_metrics import on_split
 
 WINNERS = 4  # more lines than that, with the reference's, cannot be told apart
 
@@ -29,7 +31,7 @@ def rates(findings: Findings) -> Chart | None:
     for colour, function in enumerate(shown):
         x, y = _curve(found, function, is_rate)
         dash: Dash = "dash" if function is found.over else "solid"
-        name = marked(function.function, baseline=function.baseline, reference=function is found.over)
+        name = marked(short_name(function.function), baseline=function.baseline, reference=function is found.over)
         marks.append(Line(name, x, y, colour=colour, dash=dash, hover=False))
         marks.append(Points(name, x, y, (function.function,) * len(x), colour=colour, shown=False))
     title = "learning rate, log2 of the factor on the recipe's" if is_rate else str(found.tuning.field)
@@ -40,7 +42,7 @@ def rates(findings: Findings) -> Chart | None:
         f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "
         "a line that leaves the picture is poorer there."
     )
-    axis = Axis(f"val_{found.metric.name}", _range(findings, shown))
+    axis = Axis(on_split(found.metric.name), _range(findings, shown))
     panel = Panel(tuple(marks), Axis(title), axis)
     return Chart("rates", f"Score over {'learning rate' if is_rate else found.tuning.field}", words, (panel,))
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.report.pictures.functions import drawn
@@ -38,7 +39,9 @@ def _panel(role: str, functions: list[str], *, legend: bool) -> Panel:
     curves = [(name, found[0]) for name in functions if (found := drawn(name)) is not None]
     # The reference first, so that the function is drawn over it.
     marks = [_line(name, values, is_best=name == functions[0]) for name, values in reversed(curves)]
-    return Panel(tuple(marks), Axis("x", (-_REACH, _REACH)), Axis("", _Y_RANGE), f"{role}: {functions[0]}", legend)
+    return Panel(
+        tuple(marks), Axis("x", (-_REACH, _REACH)), Axis("", _Y_RANGE), f"{role}: {short_name(functions[0])}", legend
+    )
 
 
 def _line(name: str, values: Floats, *, is_best: bool) -> Line:
@@ -46,7 +49,7 @@ def _line(name: str, values: Floats, *, is_best: bool) -> Line:
     inside = np.where(np.abs(values) > 10 * _Y_RANGE[1], np.nan, values)
     if is_best:
         return Line("best function", x, inside, width=2.5)
-    return Line(f"reference: {name}", x, inside, GREY, "dash")
+    return Line(f"reference: {short_name(name)}", x, inside, GREY, "dash")
 
 
 def _sentence(findings: Findings, role: str, functions: list[str], *, n_rows: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Line, Panel
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
@@ -77,7 +78,8 @@ def _panel(features: dict[str, SpectrumFeature], layer: int, group: str, *, lege
         quantiles = feature.quantiles[layer]
         share = (np.arange(len(quantiles)) + 0.5) / len(quantiles)
         every = max(1, len(quantiles) // 100)  # about a hundred points draw a smooth curve on a small panel
-        marks.append(Line(name, quantiles[::every], share[::every], 1 if colour else 0, "dash" if colour else "solid"))
+        curve = quantiles[::every], share[::every]
+        marks.append(Line(short_name(name), *curve, 1 if colour else 0, "dash" if colour else "solid"))
     name, n_weights = (next(iter(features.values())).names[layer], next(iter(features.values())).n_weights[layer])
     title = f"layer {name} ({n_weights:,} weights)"
     return Panel(
@@ -86,5 +88,4 @@ def _panel(features: dict[str, SpectrumFeature], layer: int, group: str, *, lege
         Axis("share", (0, 1)),
         f"{group}\n{title}" if group else title,
         legend,
-        below=True,
     )
