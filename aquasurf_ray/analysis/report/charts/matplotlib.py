@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.legend(handles, labels, frameon=False, fontsize=7)
 
 
-def _set_axis(axes: Axes, which: str, axis: Axis) -> None:
+def _set_axis(axes: Axes, which: Literal["x", "y"], axis: Axis) -> None:
     axes.set(**{f"{which}label": axis.title})
     if axis.range is not None:
         axes.set(**{f"{which}lim": axis.range})
