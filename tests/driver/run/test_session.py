@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from recorder import Recorder
-from run_context import Fault, ScriptedPool, add_functions, diverged, trained
+from run_context import Fault, ScriptedPool, diverged, trained
 
 from aquasurf_ray.baselines import BASELINES
 from aquasurf_ray.driver.candidates import unique_rows
@@ -46,7 +46,7 @@ class Session:
     """A run of two functions with two seeds each, and everything that one session of it needs."""
 
     def __init__(self, store, answer=lambda job: trained(0.5), tuning=None, kind="confirm", ids=None, **settings):
-        ids = ids or add_functions(store, 2)
+        ids = ids or store.add_functions(unique_rows(["elu(x)", "tanh(x)"]))
         task = store.add_task("t", "1", "d", {})
         config = make_config({"task": "t", "health_gate": "off", **settings})
         stored = {"seeds": 2, "health_gate": "off", **(tuning or {})}
@@ -75,7 +75,7 @@ def test_a_session_requests_every_function_with_every_seed_and_finishes_the_run(
     assert (result.evaluations, result.failed, result.ended, result.kind) == (4, 0, None, "confirm")
     (pool,) = one.pools
     assert sorted((job.function, job.seed) for _, job in pool.jobs) == [
-        ("f0(x)", 0), ("f0(x)", 1), ("f1(x)", 0), ("f1(x)", 1),
+        ("elu(x)", 0), ("elu(x)", 1), ("tanh(x)", 0), ("tanh(x)", 1),
     ]  # fmt: skip
     assert pool.closed
     assert (one.run.status, one.run.lease_owner) == ("finished", None)
@@ -120,12 +120,14 @@ def test_a_stop_interrupts_the_run_and_says_how_to_continue_it(store):
 
 def test_a_run_that_must_train_everything_fails_when_something_failed_and_retries_it_when_resumed(store):
     def answer(job):
-        if job.function == "f1(x)":
+        if job.function == "tanh(x)":
             raise Fault("the worker died")
         return trained(0.5)
 
     one = Session(store, answer, max_attempts=1)
-    with pytest.raises(RunFailed, match=r"2 of 4 evaluations failed .* the first f1\(x\); once that is repaired: aqua"):
+    with pytest.raises(
+        RunFailed, match=r"2 of 4 evaluations failed .* the first tanh\(x\); once that is repaired: "
+    ):
         one.execute()
     assert one.run.status == "failed"
     one.answer = lambda job: trained(0.5)
