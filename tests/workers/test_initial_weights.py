@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from digits_version_1 import digits_version_1
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.examine import check_steps
@@ -63,8 +64,10 @@ def test_spectra_are_of_the_network_as_it_is_initialised(tasks):
 
 
 @pytest.mark.slow
-def test_on_digits_relu_gains_what_he_initialisation_gives_it(tasks):
-    plain, auto = (train(task, Activation("relu(x)"), splits=tasks[0].splits(), seed=0) for task in tasks)
+def test_where_a_network_has_default_weights_relu_gains_what_he_initialisation_gives_it():
+    task = digits_version_1()
+    tasks = task, replace(task, init="auto")
+    plain, auto = (train(each, Activation("relu(x)"), splits=task.splits(), seed=0) for each in tasks)
     assert auto.score > plain.score + 0.02
 
 

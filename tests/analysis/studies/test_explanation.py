@@ -127,7 +127,7 @@ def test_a_function_per_role_is_explained_from_end_to_end():
 def test_a_real_task_is_explained_from_end_to_end():
     told = []
     found = explain_function("tanh(x)", "digits", on_epoch=lambda name, epoch, seconds: told.append((name, epoch)))
-    assert told == [(name, epoch) for name in ("tanh(x)", "relu(x)") for epoch in range(1, 9)]
+    assert told == [(name, epoch) for name in ("tanh(x)", "relu(x)") for epoch in range(1, 17)]
     assert len(found.explanation.layers) == 3
     assert 0.8 < found.value <= 1.0
     assert found.words.startswith("tanh(x) is used in 3 places of the network.")

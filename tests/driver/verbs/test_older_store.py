@@ -16,18 +16,18 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 import sqlite3
 from pathlib import Path
 
+import digits_version_1 as version_1
 import pytest
+import ray
 from digits_version_1 import digits_version_1
 
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import resume, search
 from aquasurf_ray.driver.errors import BadUse
 
-PROGRAMS = Path(__file__).parents[2] / "programs"
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "store_of_91aa07e.db.gz"
 BASELINES = 8
 RESULTS = """
@@ -39,6 +39,14 @@ RESULTS = """
 """
 
 
+@pytest.fixture(autouse=True, scope="module")
+def known_to_workers():
+    """The task's module is no part of what workers can import."""
+    ray.cloudpickle.register_pickle_by_value(version_1)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(version_1)
+
+
 @pytest.fixture
 def old(tmp_path, monkeypatch):
     """The file, in a folder of its own, which is where its checkpoints go too."""
@@ -46,7 +54,6 @@ def old(tmp_path, monkeypatch):
     path.write_bytes(gzip.decompress(FIXTURE.read_bytes()))
     rows(path, "UPDATE runs SET storage = ?", str(tmp_path / "storage"))
     monkeypatch.setenv("AQUASURF_STORE", f"sqlite:///{path}")
-    monkeypatch.setenv("PYTHONPATH", str(PROGRAMS), prepend=os.pathsep)  # workers import the task's module
     monkeypatch.chdir(tmp_path)
     return path
 
