@@ -1,6 +1,6 @@
 """The functions that the health gate refuses, held against their scores on whole spaces.
 
-    python benchmarks/evidence/health_gate.py BENCHMARK ... > health_gate.json
+    python benchmarks/evidence/health_gate.py BENCHMARK ... > health_gate.jsonl
 
 A benchmark's functions were trained without the gate. For each benchmark, prints one JSON document a line: how many of
 its functions the gate refuses for each reason with the benchmark's first seed, how many of these have a score with that
