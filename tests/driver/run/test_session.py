@@ -125,9 +125,7 @@ def test_a_run_that_must_train_everything_fails_when_something_failed_and_retrie
         return trained(0.5)
 
     one = Session(store, answer, max_attempts=1)
-    with pytest.raises(
-        RunFailed, match=r"2 of 4 evaluations failed .* the first tanh\(x\); once that is repaired: "
-    ):
+    with pytest.raises(RunFailed, match=r"2 of 4 evaluations failed .* the first tanh\(x\); once that is repaired: "):
         one.execute()
     assert one.run.status == "failed"
     one.answer = lambda job: trained(0.5)
