@@ -27,7 +27,7 @@ from aquasurf_ray.workers.engine.validation import evaluation_batch_size
 from aquasurf_ray.workers.network import untrained_network
 
 SECONDS_PER_SPLIT = 1.0
-MOST_BATCHES = 32
+MOST_BATCHES = 16
 SMALL_BATCH = 16
 """Examples that are read one at a time take the same time in a batch of any size, so small batches bound the sample."""
 
