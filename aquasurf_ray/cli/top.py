@@ -61,5 +61,6 @@ def _print_front(name: str, store: str | None, *, n: int | None, form: Format) -
     if not board.rows:
         print(f"run '{name}' has no complete training of a function with a measured cost", file=sys.stderr)
     print_board(board, form)
-    if form is Format.table and any(row.function in confirmed_means(confirmation) for row in board.rows):
+    confirmed = confirmed_means(confirmation)
+    if form is Format.table and any(row.function in confirmed for row in board.rows):
         print("--pareto compares confirmed functions only; the others, with the luck of one training, are left out")

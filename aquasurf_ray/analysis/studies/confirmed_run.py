@@ -72,10 +72,9 @@ class Confirmation:
 
     `judge` is the split that the functions are compared and ordered on, `reference` the function that gains are over,
     and `best_baseline` the baseline with the best mean. Gains are unknown where the reference is not among the
-    functions. `tuning` has the changes of the recipe that each function was
-    tried with, and the choosing seeds; `seeds` are the judging ones. `seed_effect` is the median loss of the baselines.
-    They were not selected, so this loss is the common effect of the seed that the functions were selected on, and no
-    part of the expected loss of winners.
+    functions. `tuning` has the changes of the recipe that each function was tried with, and the choosing seeds; `seeds`
+    are the judging ones. `seed_effect` is the median loss of the baselines. They were not selected, so this loss is the
+    common effect of the seed that the functions were selected on, and no part of the expected loss of winners.
     """
 
     name: str

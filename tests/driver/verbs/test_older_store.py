@@ -19,10 +19,9 @@ import json
 import sqlite3
 from pathlib import Path
 
-import digits_version_1 as version_1
+import digits_version_1
 import pytest
 import ray
-from digits_version_1 import digits_version_1
 
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import resume, search
@@ -42,9 +41,9 @@ RESULTS = """
 @pytest.fixture(autouse=True, scope="module")
 def known_to_workers():
     """The task's module is no part of what workers can import."""
-    ray.cloudpickle.register_pickle_by_value(version_1)
+    ray.cloudpickle.register_pickle_by_value(digits_version_1)
     yield
-    ray.cloudpickle.unregister_pickle_by_value(version_1)
+    ray.cloudpickle.unregister_pickle_by_value(digits_version_1)
 
 
 @pytest.fixture
@@ -95,8 +94,8 @@ def test_status_top_and_report_say_what_the_file_holds(old, capsys):
 def test_the_same_search_is_the_same_run_and_trains_nothing(old):
     """Its digests of configuration and task are today's, or it would be refused as another run."""
     before = rows(old, "SELECT name, config_digest FROM runs"), rows(old, RESULTS, "finished")
-    assert rows(old, "SELECT digest FROM tasks") == [(digits_version_1().digest,)]
-    result = search(digits_version_1(), name="finished", candidates=40, evaluations=6, workers=1)
+    assert rows(old, "SELECT digest FROM tasks") == [(digits_version_1.digits_version_1().digest,)]
+    result = search(digits_version_1.digits_version_1(), name="finished", candidates=40, evaluations=6, workers=1)
     assert (result.name, result.budget, result.evaluations) == ("finished", 6, 6 + BASELINES)
     assert before == (rows(old, "SELECT name, config_digest FROM runs"), rows(old, RESULTS, "finished"))
 
@@ -112,7 +111,7 @@ def test_a_run_of_a_task_that_is_another_one_today_is_refused(old):
 def test_an_interrupted_run_resumes_to_a_larger_budget_and_repeats_nothing(old):
     digests, before = rows(old, "SELECT name, config_digest FROM runs"), rows(old, RESULTS, "interrupted")
     assert len(before) == 4 + BASELINES
-    result = resume("interrupted", task=digits_version_1(), evaluations=7)
+    result = resume("interrupted", task=digits_version_1.digits_version_1(), evaluations=7)
     after = rows(old, RESULTS, "interrupted")
     assert (result.budget, len(after)) == (7, 7 + BASELINES)
     assert set(before) < set(after), "what was done has the same result, time and number of attempts"
@@ -134,7 +133,14 @@ def test_one_worker_and_one_seed_give_the_suggestions_that_they_gave_then(old, t
     """In a new store, so that every spectrum and every training is computed by today's code."""
     then = rows(old, SEQUENCE)
     new = tmp_path / "new.db"
-    search(digits_version_1(), name="finished", candidates=40, evaluations=6, workers=1, store=f"sqlite:///{new}")
+    search(
+        digits_version_1.digits_version_1(),
+        name="finished",
+        candidates=40,
+        evaluations=6,
+        workers=1,
+        store=f"sqlite:///{new}",
+    )
     now = rows(new, SEQUENCE)
     differ = next((i for i, (a, b) in enumerate(zip(now, then, strict=True)) if a != b), len(then))
     assert [row[:2] for row in now[: differ + 1]] == [row[:2] for row in then[: differ + 1]]
