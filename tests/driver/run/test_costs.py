@@ -75,7 +75,7 @@ def test_the_rule_of_each_training_is_in_the_log_whether_it_ended_the_training_o
         started = [e for e in store.events(store.run("hasty").id) if e.kind == "started"]
     rules = {e.evaluation_id: e.data.get("stop_rule") for e in started}
     suggested = [w.evaluation for w in found if w.origin == "suggestion"]
-    assert {tuple(epoch for epoch, _ in rules[e.id]) for e in suggested} == {(2, 4)}
+    assert {tuple(epoch for epoch, _ in rules[e.id]) for e in suggested} == {(EPOCHS // 4, EPOCHS // 2)}
     assert {bool(e.stopped_early) for e in suggested} == {True, False}
     assert all(rules[w.evaluation.id] is None for w in found if w.origin == "baseline")
 
@@ -115,7 +115,7 @@ def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(ha
     ended = [w for w in found if w.evaluation.stopped_early]
     assert result.evaluations == 20, "a stopped training counts"
     assert result.stopped_early == recorder.views[-1].stopped_early == len(ended) > 0
-    before: dict[int, list[float]] = {2: [], 4: []}
+    before: dict[int, list[float]] = {EPOCHS // 4: [], EPOCHS // 2: []}
     for request in found:  # with one worker, each was stopped or not by those before it
         curve, ends = curve_of(request.function), EPOCHS
         for epoch, scores in before.items():
@@ -125,7 +125,7 @@ def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(ha
         assert (request.evaluation.stopped_early is not None) == (ends < EPOCHS)
         for epoch in [epoch for epoch in before if epoch <= ends]:
             before[epoch].append(curve[epoch - 1])
-    assert "after epoch 2 of 8 is below" in min(w.evaluation.stopped_early for w in ended)
+    assert f"after epoch {EPOCHS // 4} of {EPOCHS} is below" in min(w.evaluation.stopped_early for w in ended)
 
 
 @pytest.mark.slow
