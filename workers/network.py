@@ -6,6 +6,7 @@ the same seed starts from. torch's global generator is seeded inside and left as
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -140,7 +141,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
     with _naming(task, "training"):
         inputs, labels = _sent(_counting_batch(task, splits.for_spectrum()), device)
     objective = task.objective.on(device)
-    with _refusing(task, "optimizer"):
+    with _refusing(task, "optimizer"), _without_collection():  # PyTorch imports its compiler with the first one
         make_optimizer(network, task.recipe)
     form = "" if isinstance(inputs, torch.Tensor) else f", {form_of(inputs)}"
     ids = whole_numbers(inputs, network)  # read now: a GPU cannot be read after a wrong id
@@ -208,6 +209,18 @@ def _sent(batch: tuple[Inputs, torch.Tensor], device: torch.device) -> tuple[Inp
 
 def _relu_network(task: Task, device: torch.device) -> nn.Module:
     return untrained_network(task, form_factory(REFERENCE, "recomputed"), seed=0, device=device)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Leave garbage until later, where an import makes hundreds of thousands of objects that stay."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextmanager
