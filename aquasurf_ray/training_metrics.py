@@ -11,6 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+_OF_METRIC = "though the network's outputs were finite"
+
+
+def metric_reason(metric: str, value: float, epoch: int) -> str:
+    """Return why a training with finite outputs has no score: its metric gave NaN or infinity after this epoch.
+
+    >>> metric_reason("f1", float("nan"), 3)
+    "the metric f1 gave nan on the validation split after epoch 3, though the network's outputs were finite"
+    """
+    return f"the metric {metric} gave {value} on the validation split after epoch {epoch}, {_OF_METRIC}"
+
+
+def is_metric_reason(reason: str | None) -> bool:
+    """Return whether a training has no score because of its metric alone, which may be the metric's fault."""
+    return reason is not None and reason.endswith(_OF_METRIC)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMetrics:

@@ -12,6 +12,7 @@ from .errors import BadUrl as BadUrl
 from .errors import BenchmarkFileError as BenchmarkFileError
 from .errors import ExportError as ExportError
 from .errors import LeaseLost as LeaseLost
+from .errors import NameTaken as NameTaken
 from .errors import QueryError as QueryError
 from .errors import RecordNotFound as RecordNotFound
 from .errors import RunExists as RunExists
@@ -26,6 +27,7 @@ from .errors import StoreTooOld as StoreTooOld
 from .errors import StoreUnavailable as StoreUnavailable
 from .errors import WrongDatabase as WrongDatabase
 from .merging.merge import MergeReport as MergeReport
+from .merging.own_operators import OwnOperators as OwnOperators
 from .merging.runs import MergedRun as MergedRun
 from .merging.source import check_mergeable as check_mergeable
 from .records.answers import FunctionHistory as FunctionHistory

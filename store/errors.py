@@ -12,6 +12,7 @@ StoreError
 ├── RunNotFound           no run of that name (also a LookupError)
 ├── RecordNotFound        no such task, function or evaluation (also a LookupError)
 ├── RunExists             the name is taken by a run of another configuration
+├── NameTaken             a name of a function stands for another function in the store
 ├── RunHeld               another driver works on the run
 ├── LeaseLost             this driver no longer holds the run and may write nothing
 ├── BadRecord             a value that may not be stored (also a ValueError)
@@ -71,6 +72,10 @@ class RecordNotFound(StoreError, LookupError):
 
 class RunExists(StoreError):
     """The name belongs to a run with another configuration."""
+
+
+class NameTaken(StoreError):
+    """A function with somebody's own operator has a name that another function has."""
 
 
 class RunHeld(StoreError):

@@ -12,7 +12,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import what_ranks
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
-from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, StoreOption
+from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, ReaderModules, RunName, StoreOption
 from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def find(
     trained: Annotated[bool, typer.Option("--trained", help="Only functions with a score.")] = False,
     n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Number of functions.")] = 20,
     form: AnyFormat = Format.table,
+    modules: ReaderModules = None,
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,8 +70,10 @@ def find(
     """
     from aquasurf_ray.analysis.studies.function_search import FunctionFilter
     from aquasurf_ray.analysis.studies.function_search import find as search
-    from aquasurf_ray.driver.user_modules import register_operators_of
+    from aquasurf_ray.driver.operator_origin import origins_told
+    from aquasurf_ray.driver.user_modules import import_modules, register_operators_of
 
+    import_modules(modules or ())
     with open_store(store) as opened:
         run = opened.run(name)
         register_operators_of(run)  # functions may contain them
@@ -80,7 +83,8 @@ def find(
         tuple(contains or ()), tuple(without or ()), tuple(shape or ()), tuple(not_shape or ()), max_cost, near
     )
     considered = [function for function in known if not trained or function.score is not None]
-    found = search(considered, wanted)
+    with origins_told([near] if near else [], store):
+        found = search(considered, wanted)
     columns = [on_split(metric.name), "confirmed", "status", "time_ratio", *(["distance"] if near else []), "shape"]
     columns.append("function")
     rows = [_cells(item, metric) for item in found[:n]]

@@ -18,7 +18,7 @@ from aquasurf_ray.cli.terminal.function_document import FoundFunction, Learned, 
 from aquasurf_ray.cli.terminal.function_lines import print_function
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, ReaderModules, StoreOption
 from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.user_modules import import_modules, register_values_of
 
@@ -32,6 +32,7 @@ app = Commands()
 @app.command(epilog="Example: aquasurf show 'mul(sigmoid(x),elu(x))'")
 def show(
     function: Annotated[str, typer.Argument(metavar="FUNCTION", help="Function in any spelling, or its fingerprint.")],
+    modules: ReaderModules = None,
     store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,6 +42,7 @@ def show(
     """
     from aquasurf_ray.driver.errors import BadUse
 
+    import_modules(modules or ())
     with open_store(store) as opened:
         found = _find(opened, function)
         names = _neighbor_names(opened, found.known) if found.known else {}
@@ -48,7 +50,10 @@ def show(
         families = opened.families(found.known.function.id) if found.known else []
         surrogates = {run.name: run.config.get("surrogate", EARLIER_SURROGATE) for run in opened.runs()}
     if found.known is None and found.expression is None:
-        raise BadUse(found.problem or "")
+        from aquasurf_ray.driver.operator_origin import origins_told  # reads the runs again
+
+        with origins_told([function], store):
+            raise BadUse(found.problem or "")
     document = function_document(found, names, surrogates, learned)
     document["families"] = [family_document(family) for family in families]
     if as_json:

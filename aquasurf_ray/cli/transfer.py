@@ -27,7 +27,7 @@ WIDTH = 110
 
 
 @app.command(epilog="Example: aquasurf transfer --from digits-1 --top 3 --to digits-mlp --seeds 3")
-@with_settings("TrainingConditions")
+@with_settings("TrainingConditions", "modules")
 def transfer(
     source: Annotated[
         str,

@@ -12,7 +12,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.shared_parameters import Function, StoreOption
+from aquasurf_ray.cli.terminal.shared_parameters import Function, ReaderModules, StoreOption
 
 if TYPE_CHECKING:
     from aquasurf_ray.activations import Expression, RoleFunctions
@@ -53,6 +53,7 @@ def use(
         str | None,
         typer.Option(metavar="ROLE", help="The role whose function is exported. Default: each role of the function."),
     ] = None,
+    modules: ReaderModules = None,
     store: StoreOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
@@ -72,6 +73,8 @@ def use(
     from aquasurf_ray.activations import ActivationError, RoleFunctions, function_of, parse_function
     from aquasurf_ray.analysis.output_file import check_place
     from aquasurf_ray.driver.errors import BadUse
+    from aquasurf_ray.driver.operator_origin import origins_told
+    from aquasurf_ray.driver.user_modules import import_modules
 
     if output is not None:
         check_place(output)
@@ -79,7 +82,10 @@ def use(
         raise BadUse("form: an ONNX model is binary and cannot be printed; name a file with -o")
     if freeze is not None and learned is None:
         raise BadUse(f"freeze: {freeze!r} needs --learned RUN, which has the values")
+    import_modules(modules or ())
     try:
+        with origins_told([function], store):
+            parse_function(function)
         if learned is not None:
             function = _learned_function(function, role, learned, freeze, store)
         read = parse_function(function)

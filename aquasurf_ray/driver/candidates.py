@@ -71,7 +71,17 @@ def add_functions(store: Store, rows: Sequence[FunctionRow]) -> list[int]:
     Raises:
         BadUse: a function with such an operator is another one in the store.
     """
-    own = {row.name: row for row in rows if own_operators_in(row.name)}
+    refuse_other_meaning(store, rows)
+    return store.add_functions(rows)
+
+
+def refuse_other_meaning(store: Store, rows: Sequence[FunctionRow]) -> None:
+    """Refuse functions with operators of somebody's own that are others in the store, under any of their names.
+
+    Raises:
+        BadUse: names the function.
+    """
+    own = {name: row for row in rows for name in (row.name, *row.aliases) if own_operators_in(name)}
     for name, known in store.functions_named(own):
         if known.fingerprint != own[name].fingerprint:
             operators = ", ".join(sorted(own_operators_in(name)))
@@ -79,7 +89,6 @@ def add_functions(store: Store, rows: Sequence[FunctionRow]) -> list[int]:
                 f"{name} is in the store already, as a function with other values; a name has one meaning in a store, "
                 f"so rename {operators} (for the activation of a network, its class), or use another store"
             )
-    return store.add_functions(rows)
 
 
 def known_here(store: Store, functions: Sequence[FunctionRecord]) -> tuple[FunctionRecord, ...]:

@@ -8,7 +8,7 @@ store is only read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.errors import BadUrl, RunHeld, StoreCorrupt
 from aquasurf_ray.store.merging.evaluations import merge_evaluations
 from aquasurf_ray.store.merging.numbering import Merging, ParameterNames, Row
+from aquasurf_ray.store.merging.own_operators import OwnOperators
 from aquasurf_ray.store.merging.runs import MergedRun, RunMerge, live_runs, write_notes
-from aquasurf_ray.store.merging.source import Source, lift_idle_limit, opened
+from aquasurf_ray.store.merging.source import lift_idle_limit, opened
 from aquasurf_ray.store.records.tasks import FunctionRow
 from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.runs import to_owner
@@ -68,25 +69,35 @@ class MergeReport:
 class MergeVerbs(StoreCore):
     """Merging."""
 
-    def merge(self, url: str, parameter_names: ParameterNames | None = None) -> MergeReport:
+    def merge(
+        self,
+        url: str,
+        parameter_names: ParameterNames | None = None,
+        operators: OwnOperators | None = None,
+    ) -> MergeReport:
         """Merge the store at `url` into this one, wholly or not at all.
 
         Args:
             parameter_names: renames what was learned in the other store where this one knows the function by another
                 spelling, in which its parameters have other names: `activations.freezing.names_by_spelling`. Without
                 it, they keep the names of the other spelling.
+            operators: finds the operators that are somebody's own, and renames those of the other store. Without it,
+                there are none.
 
         Raises:
             BadUrl: the URL is this store's own.
+            NameTaken: a function with an own operator is another one here under a name of it; nothing is changed.
             StoreUnavailable, WrongDatabase: the other store cannot be read, or has another version; nothing is changed.
             RunHeld: a driver works on a run of this store.
         """
         if _same_file(self._database.url, parse_url(url)):
             raise self._merged_into_itself()
         with opened(url) as source:
-            return self._write(lambda connection: self._merged(source, connection, parameter_names))
+            own = operators or OwnOperators()
+            return self._write(lambda here: self._merged(Merging(source, here, own), parameter_names))
 
-    def _merged(self, source: Source, here: sa.Connection, parameter_names: ParameterNames | None) -> MergeReport:
+    def _merged(self, merging: Merging, parameter_names: ParameterNames | None) -> MergeReport:
+        source, here = merging.source, merging.here
         if _postgresql_database(here) == _postgresql_database(source.connection) is not None:
             raise self._merged_into_itself()
         _lock(here)
@@ -99,9 +110,8 @@ class MergeVerbs(StoreCore):
         # Counted before and after: rows that both stores have are skipped by the database itself.
         before = {model: _n(here, model) for model in (Task, Function, Alias)}
         # In this order, because each step translates numbers of rows that the steps before it have brought here.
-        merging = Merging(source, here)
         _merge_tasks(merging)
-        _merge_functions(merging, parameter_names)
+        _merge_functions(merging, parameter_names, self.safe_url)
         runs = RunMerge(merging, self._is_dead)
         runs.begin()
         merge_evaluations(merging)
@@ -160,28 +170,38 @@ def _merge_tasks(merging: Merging) -> None:
         merging.tasks[row.id] = int(merging.here.execute(query).scalar_one())
 
 
-def _merge_functions(merging: Merging, parameter_names: ParameterNames | None) -> None:
+def _merge_functions(merging: Merging, parameter_names: ParameterNames | None, here: str) -> None:
     numbers = [row.id for row in merging.source.rows(sa.select(Function.id).order_by(Function.id))]
+    operators = merging.operators
+    if operators.renamed:
+        names = (row.name for column in (Function.name, Alias.name) for row in merging.source.rows(sa.select(column)))
+        operators.refuse_unknown(set().union(*map(operators.find, names)), merging.source.name)
     for part in chunks(numbers):
-        query = sa.select(Alias.function_id, Alias.name).where(Alias.function_id.in_(part)).order_by(Alias.name)
-        aliases: dict[int, list[str]] = {}
-        for row in merging.source.rows(query):
-            aliases.setdefault(row.function_id, []).append(row.name)
-        columns = sa.select(Function.id, Function.fingerprint, Function.name, Function.n_operators)
-        found = merging.source.rows(columns.where(Function.id.in_(part)).order_by(Function.id))
-        rows = [FunctionRow(f.fingerprint, f.name, f.n_operators, tuple(aliases.get(f.id, ()))) for f in found]
-        here = insert_functions(merging.here, rows)
-        merging.functions |= dict(zip((f.id for f in found), here, strict=True))
+        there = _functions_there(merging, part)
+        rows = {number: operators.row(row) for number, row in there.items()}
+        merging.functions |= dict(zip(rows, insert_functions(merging.here, list(rows.values())), strict=True))
+        operators.refuse_other_meaning(merging.here, list(rows.values()), merging.source.name, here)
         if parameter_names is not None:
-            _name_parameters(merging, found, parameter_names)
+            _name_parameters(merging, rows, parameter_names)
 
 
-def _name_parameters(merging: Merging, found: Sequence[Any], parameter_names: ParameterNames) -> None:
+def _functions_there(merging: Merging, numbers: Sequence[int]) -> dict[int, FunctionRow]:
+    """Return functions of the other store by their numbers there."""
+    query = sa.select(Alias.function_id, Alias.name).where(Alias.function_id.in_(numbers)).order_by(Alias.name)
+    aliases: dict[int, list[str]] = {}
+    for row in merging.source.rows(query):
+        aliases.setdefault(row.function_id, []).append(row.name)
+    columns = sa.select(Function.id, Function.fingerprint, Function.name, Function.n_operators)
+    found = merging.source.rows(columns.where(Function.id.in_(numbers)).order_by(Function.id))
+    return {f.id: FunctionRow(f.fingerprint, f.name, f.n_operators, tuple(aliases.get(f.id, ()))) for f in found}
+
+
+def _name_parameters(merging: Merging, found: Mapping[int, FunctionRow], parameter_names: ParameterNames) -> None:
     """Find the names here of the parameters that these functions of the other store learned there."""
     learned = sa.select(Evaluation.function_id).join(LearnedValue, LearnedValue.evaluation_id == Evaluation.id)
-    those = learned.where(Evaluation.function_id.in_([function.id for function in found])).distinct()
+    those = learned.where(Evaluation.function_id.in_(found)).distinct()
     learning = {row.function_id for row in merging.source.rows(those)}
-    name_there = {merging.functions[function.id]: function.name for function in found if function.id in learning}
+    name_there = {merging.functions[number]: row.name for number, row in found.items() if number in learning}
     query = sa.select(Function.id, Function.name).where(Function.id.in_(name_there))
     for number, name in merging.here.execute(query).all():
         if name != name_there[number]:

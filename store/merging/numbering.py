@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from aquasurf_ray.store.errors import StoreCorrupt
+from aquasurf_ray.store.merging.own_operators import OwnOperators
 from aquasurf_ray.store.merging.source import Source
 
 Row = dict[str, Any]
@@ -44,6 +45,7 @@ class Merging:
 
     source: Source
     here: sa.Connection
+    operators: OwnOperators = field(default_factory=OwnOperators)
     tasks: dict[int, int] = field(default_factory=dict)
     functions: dict[int, int] = field(default_factory=dict)
     runs: dict[int, int] = field(default_factory=dict)

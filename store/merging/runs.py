@@ -86,7 +86,8 @@ class RunMerge:
         taken: set[int] = set()
         for row in merging.source.rows(sa.select(_RUNS).order_by(_RUNS.c.id)):
             if row.id not in alive:
-                pair = self._pair(dict(row._mapping), taken)
+                theirs = dict(row._mapping) | {"config": merging.operators.config(row.config)}
+                pair = self._pair(theirs, taken)
                 taken.add(pair.here)
                 self._pairs.append(pair)
                 merging.runs[row.id] = pair.here

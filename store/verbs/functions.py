@@ -80,21 +80,7 @@ class FunctionVerbs(StoreCore):
 
     def functions_named(self, names: Iterable[str]) -> list[tuple[str, FunctionRecord]]:
         """Return the functions that have one of these names, or have it as an alias, each with that name."""
-        wanted = sorted(set(names))
-
-        def body(connection: sa.Connection) -> list[tuple[str, FunctionRecord]]:
-            by_alias = sa.select(Alias.name, *FUNCTION_COLUMNS).join(Function, Alias.function_id == Function.id)
-            found: list[tuple[str, FunctionRecord]] = []
-            for part in chunks(wanted):
-                for query, column in (
-                    (sa.select(Function.name, *FUNCTION_COLUMNS), Function.name),
-                    (by_alias, Alias.name),
-                ):
-                    rows = connection.execute(query.where(column.in_(part)))
-                    found += [(row[0], FunctionRecord(*row[1:])) for row in rows]
-            return found
-
-        return self._read(body)
+        return self._read(lambda connection: functions_named(connection, names))
 
     def aliases(self, function_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
         """Return the other names of these functions, in alphabetical order; functions without one are left out."""
@@ -120,6 +106,20 @@ def insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) -> 
     known = _by_fingerprint(connection, {row.fingerprint for row in rows})
     _insert_aliases(connection, rows, known)
     return [known[row.fingerprint].id for row in rows]
+
+
+def functions_named(connection: sa.Connection, names: Iterable[str]) -> list[tuple[str, FunctionRecord]]:
+    """Find functions as `FunctionVerbs.functions_named` does, in the caller's transaction."""
+    by_alias = sa.select(Alias.name, *FUNCTION_COLUMNS).join(Function, Alias.function_id == Function.id)
+    found: list[tuple[str, FunctionRecord]] = []
+    for part in chunks(sorted(set(names))):
+        for query, column in (
+            (sa.select(Function.name, *FUNCTION_COLUMNS), Function.name),
+            (by_alias, Alias.name),
+        ):
+            rows = connection.execute(query.where(column.in_(part)))
+            found += [(row[0], FunctionRecord(*row[1:])) for row in rows]
+    return found
 
 
 def read_task(connection: sa.Connection, task_id: int) -> TaskRecord:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pages import ROOT, blocks, commands
 
-from aquasurf_ray.activations import unregister
+from aquasurf_ray.activations import register_unary, unregister
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver.benchmarks.importing import import_benchmark
 from aquasurf_ray.store import EvaluationResult, Store, this_process
@@ -230,6 +230,21 @@ def test_custom_operators(here, capsys, monkeypatch):
         unregister("importbump")
     with Store.open("sqlite:///aquasurf.db") as store:
         assert store.run("bench").config["modules"] == ["import_own"]
+
+
+def test_an_own_operator_that_was_edited_since_is_refused(here, capsys):
+    register_unary("importbump", lambda x: x * x)
+    try:
+        (here / "bench.json").write_text(json.dumps({"importbump(x)": entry()}))
+        assert run(capsys, "import", "bench.json", *TASK)[0] == 0
+        register_unary("importbump", lambda x: x * x * x, replace=True)
+        (here / "later.json").write_text(json.dumps({"importbump(x)": entry(), "relu(x)": entry()}))
+        code, _, err = run(capsys, "import", "later.json", *TASK)
+    finally:
+        unregister("importbump")
+    assert (code, "importbump(x) is in the store already, as a function with other values" in err) == (2, True)
+    with Store.open("sqlite:///aquasurf.db") as store:
+        assert [each.name for each in store.runs()] == ["bench"]
 
 
 @pytest.mark.slow

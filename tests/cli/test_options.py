@@ -70,7 +70,7 @@ def test_runs_that_do_not_search_take_the_conditions_of_a_training():
         "evaluate": {"functions", "seeds", "task", "modules", "health_gate", "form"},
         "benchmark build": {"task", "space", "modules", "seeds", "fisher", "output"},
         "confirm": {"top", "seeds", "learning_rates", "tune", *OF_CONFIRMATIONS},
-        "transfer": {"source", "to", "top", "seeds", "form"},
+        "transfer": {"source", "to", "top", "modules", "seeds", "form"},
     }
     for name in ("evaluate", "benchmark build", "transfer"):
         assert set(parameters(name)) >= OF_TRAININGS

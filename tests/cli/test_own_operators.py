@@ -138,6 +138,68 @@ def test_a_task_with_a_baseline_of_an_own_operator_is_checked_as_it_is_searched(
         sys.modules.pop("own_task", None)
 
 
+@pytest.fixture
+def of_another_task(forget):
+    """A store with a run of a task whose network has an activation of its own, and one without it."""
+    function = "mul(x,cli_bump(x))"
+    with Store.open("sqlite:///aquasurf.db") as store:
+        task = store.add_task("bumped", "1", "d" * 32, {"name": "bumped"})
+        ids = store.add_functions([FunctionRow("f" * 32, function, 2)])
+        config = {"training_seed": 0, "modules": []}
+        own = config | {"task": "bumps:task", "own_operators": {"cli_bump": [0.0, 1.0]}}
+        for name, values in (("one", own), ("two", config | {"task": "digits"})):
+            store.create_run(NewRun(name, "search", task, values, name, 0, 1, None, "0.1.0"), ids)
+        lease = store.acquire_lease(store.run("one").id, this_process())
+        claim = store.claim(lease, ids[0], 0, "suggestion")
+        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.97, val_accuracy=0.97))
+        store.release_lease(lease, "finished")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["transfer", "--from", "one", "--to", "digits", "--seeds", "1"],
+        ["evaluate", NAME, "--task", "digits"],
+        ["evaluate", "cli_bump", "--task", "digits"],
+        ["enqueue", "two", NAME],
+        ["use", NAME],
+        ["explain", NAME, "--task", "digits"],
+        ["spectrum", NAME, "--task", "digits"],
+        ["show", "mul(cli_bump(x),cli_bump(x))"],
+        ["find", "two", "--near", NAME],
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_own_activation_of_another_task_is_named_with_its_task_and_the_remedy(of_another_task, capsys, command):
+    assert main(command) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(
+        "aquasurf: unknown operator 'cli_bump': it is an own activation of task 'bumps:task' (run 'one'), which only "
+        "that task registers; call register_unary('cli_bump', ...) in a module, and "
+    )
+    assert said.endswith("run with --modules bumps" if command[0] == "enqueue" else "and give --modules bumps")
+
+
+def test_an_operator_of_another_run_s_module_is_named_with_the_module(stored, capsys):
+    assert main(["evaluate", NAME, "--task", "digits"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown operator 'cli_bump': run 'one' has it from its own modules; give --modules cliops" in said
+
+
+def test_commands_that_only_read_take_modules(forget, capsys):
+    with Store.open("sqlite:///aquasurf.db"):
+        pass
+    assert main(["show", NAME, "--modules", "cliops"]) == 0
+    assert main(["use", NAME, "--modules", "cliops", "--form", "expression"]) == 0
+    assert NAME in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["use", "cli_bum(x)"], ["evaluate", "cli_bum(x)", "--task", "digits"]])
+def test_a_misspelled_operator_is_told_as_such(of_another_task, capsys, command):
+    assert main(command) == 2
+    assert "unknown operator 'cli_bum' at 1; " in capsys.readouterr().err
+
+
 def test_spectrum_imports_modules_and_keeps_standard_output_for_the_result(forget, capsys):
     assert main(["spectrum", NAME, "--task", "digits", "--modules", "cliops", "--json"]) == 0
     captured = capsys.readouterr()

@@ -479,7 +479,7 @@ def test_a_large_batch_is_cut_on_a_cpu_and_kept_even(mine):
     for n, device in ((2000, "cpu"), (2000, "cuda"), (45, "cuda")):
         splits = mine().Splits(*(mine().examples(n) for _ in range(3)))
         task = mine().task(lambda splits=splits: splits, batch_size=512)
-        sizes[n, device] = CheckSteps(task, torch.device(device))._batch_size()
+        sizes[n, device] = CheckSteps(task, torch.device(device)).checked.batch_size()
     assert make.name == "mine"
     assert sizes == {(2000, "cpu"): 64, (2000, "cuda"): 512, (45, "cuda"): 22}
 

@@ -13,10 +13,13 @@ from torch import nn
 from aquasurf_ray import Study
 from aquasurf_ray.activations import register_unary, unregister
 from aquasurf_ray.activations.registry import find_operator
+from aquasurf_ray.analysis.studies.reference import reference_of
+from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import confirm, evaluate, propose, resume, search
+from aquasurf_ray.driver.candidates import add_functions
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import EvaluationStarted
-from aquasurf_ray.store import Store
+from aquasurf_ray.store import FunctionRow, Store
 from aquasurf_ray.tasks import load_task, network_from
 from aquasurf_ray.tune import ActivationSearch
 
@@ -129,3 +132,74 @@ def test_a_request_for_the_edited_function_is_refused(here):
         propose(name, ["wiggle(x)"], store=here)
     with pytest.raises(BadUse, match=r"wiggle\(x\) of this run has other values here"):
         resume(name, store=here, progress=False)
+
+
+def test_a_further_name_of_a_candidate_is_no_other_function_s_name(here):
+    with Store.open(here) as store:
+        add_functions(store, [FunctionRow("one", "wiggle(x)", 1)])
+        with pytest.raises(BadUse, match=r"wiggle\(x\) is in the store already"):
+            add_functions(store, [FunctionRow("two", "abs(x)", 1, ("wiggle(x)",))])
+        assert store.find_function("abs(x)") is None
+
+
+@pytest.fixture
+def apart(here, tmp_path):
+    """Two stores, between which the class of a network's activation was edited: the first is `here`."""
+    other = f"sqlite:///{tmp_path}/other.db"
+    evaluate(["relu(x)"], kinked(2.0), seeds=2, store=here, progress=False)
+    evaluate(["relu(x)"], kinked(5.0), seeds=2, store=other, progress=False, name="theirs")
+    return other
+
+
+def contents(url):
+    with Store.open(url) as store:
+        return [run.name for run in store.runs()], store.functions_named(["kink(x)", "bend(x)", "relu(x)"])
+
+
+def test_stores_in_which_a_name_means_two_functions_are_merged_only_under_another_name(here, apart, capsys):
+    before = contents(here)
+    assert main(["merge", apart, "--store", here]) == 2
+    said = capsys.readouterr().err
+    assert f"kink(x) is one function in store '{apart}' and another in '{here}', so nothing was merged" in said
+    assert "--rename kink=NAME" in said
+    assert contents(here) == before
+    assert main(["merge", apart, "--store", here, "--rename", "kink=bend"]) == 0
+    evaluate(["tanh(x)"], kinked(2.0), seeds=2, store=here, progress=False)
+    forget()
+    assert evaluate(["relu(x)"], kinked(5.0, "Bend"), seeds=2, store=here, progress=False).reused == 4
+    assert resume("theirs", task=kinked(5.0, "Bend"), store=here, progress=False).evaluations == 4
+    with Store.open(here) as store:
+        run = store.run("theirs")
+        assert reference_of(store, run).name == "bend(x)"
+        assert run.config["functions"] == ["bend(x)", "relu(x)"]
+        assert list(run.config["own_operators"]) == ["bend"]
+    after = contents(here)
+    assert main(["merge", apart, "--store", here, "--rename", "kink=bend"]) == 0
+    assert contents(here) == after
+
+
+def test_a_further_name_that_another_function_has_here_is_refused_too(here, tmp_path, capsys):
+    other = f"sqlite:///{tmp_path}/other.db"
+    search(kinked(2.0), name="one", store=here, **SMALL)
+    evaluate(["relu(x)"], kinked(5.0, "Bend"), seeds=2, store=other, progress=False)
+    forget()
+    evaluate(["tanh(x)"], kinked(5.0), seeds=2, store=other, progress=False)
+    assert main(["merge", other, "--store", here]) == 2
+    assert "kink(x) is one function in store" in capsys.readouterr().err
+    assert main(["merge", other, "--store", here, "--rename", "kink=wave"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("rename", "problem"),
+    [
+        ("kink", "rename must be OPERATOR=NAME, two different names that are not built in"),
+        ("kink=kink", "rename must be OPERATOR=NAME"),
+        ("kink=relu", "rename must be OPERATOR=NAME"),
+        ("kinks=bend", "has no operator kinks to rename; its own operators: kink"),
+    ],
+)
+def test_a_renaming_that_cannot_be_is_refused(here, apart, rename, problem, capsys):
+    before = contents(here)
+    assert main(["merge", apart, "--store", here, "--rename", rename]) == 2
+    assert problem in capsys.readouterr().err
+    assert contents(here) == before

@@ -22,7 +22,7 @@ from aquasurf_ray.activations import FastForm
 from aquasurf_ray.tasks import TaskError
 from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.tasks.objective import RunningMean
-from aquasurf_ray.training_metrics import TrainingMetrics
+from aquasurf_ray.training_metrics import TrainingMetrics, metric_reason
 from aquasurf_ray.workers.engine.averaging import AveragedNetwork
 from aquasurf_ray.workers.engine.batches import BatchSource, batch_source
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
@@ -182,14 +182,11 @@ class TrainingLoop:
         return self.team.from_first(stops)
 
     def _metrics(self, stopped_early: str | None) -> TrainingMetrics:
-        last, metric = self.history[-1], self.task.objective.metric.name
+        last, metric = self.history[-1], self.task.objective.metric
         if math.isnan(last.val_loss):
             raise FunctionFault(f"validation loss is nan after epoch {last.epoch}")
         if not math.isfinite(last.val_score):
-            raise FunctionFault(
-                f"validation {metric} is {self.task.objective.metric.score(last.val_score)} after epoch {last.epoch}, "
-                f"with a loss of {last.val_loss:g}"
-            )
+            raise FunctionFault(metric_reason(metric.name, metric.score(last.val_score), last.epoch))
         # The test split is read here only, after every decision that could depend on it.
         test_loss, test_score = self._evaluated("test") if self.team.rank == 0 else (math.nan, math.nan)
         metrics = final_metrics(

@@ -13,10 +13,13 @@ import typer
 
 from aquasurf_ray.cli.terminal.output import Format
 from aquasurf_ray.cli.terminal.settings import FROM_MODEL
-from aquasurf_ray.driver.settings.defaults import STORE_DEFAULT, STORE_TEXT, TASK_TEXT
+from aquasurf_ray.driver.settings.defaults import MODULES_TEXT, STORE_DEFAULT, STORE_TEXT, TASK_TEXT
 
 Setting = Annotated[str | None, FROM_MODEL]
 Modules = Annotated[list[str] | None, FROM_MODEL]
+
+ReaderModules = Annotated[list[str] | None, typer.Option("--modules", metavar="MODULE", help=MODULES_TEXT)]
+"""`Modules` for a command that only reads, and need not load the models."""
 
 StoreOption = Annotated[
     str | None, typer.Option("--store", metavar="URL", help=f"{STORE_TEXT} Default: {STORE_DEFAULT}.")

@@ -19,6 +19,7 @@ from typing import Any
 from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
 from aquasurf_ray.analysis.benchmarks.parquet import benchmark_path, is_parquet
 from aquasurf_ray.driver.benchmarks.from_parquet import entries, read_own, spectra
+from aquasurf_ray.driver.candidates import refuse_other_meaning
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.settings.reading import check_run_name
@@ -104,7 +105,7 @@ def import_benchmark(
         progress: called with the bytes read so far and the bytes in total.
 
     Raises:
-        BadUse: there is no such task or module.
+        BadUse: there is no such task or module, or a function with an own operator is another one in the store.
         BenchmarkFileError: the file is damaged; the text says where.
         StoreError: the name is taken, or the database cannot be used.
     """
@@ -125,6 +126,8 @@ def import_benchmark(
         raise BenchmarkFileError(f"'{path}' was changed while it was read; import it again")
     report = found.report(ImportReport("", task_name, path.name, digest, created=True))
     with Store.open(url) as opened:
+        functions = found.functions()
+        refuse_other_meaning(opened, functions)
         chosen = name or _free_name(opened, path)
         run = opened.import_benchmark(
             NewImport(
@@ -135,7 +138,7 @@ def import_benchmark(
                 file_digest=digest,
                 modules=modules,
                 code_version=version("aquasurf-ray"),
-                functions=found.functions(),
+                functions=functions,
                 entries=tuple(found.entries),
                 report=replace(report, run=chosen).document(),
                 spectra=found.spectra(),

@@ -6,7 +6,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -17,13 +17,12 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.candidates import baseline_rows
+from aquasurf_ray.driver.examine.checked_task import STEPS_TRAINED, CheckedTask
 from aquasurf_ray.driver.examine.data_check import (
-    SplitSample,
     lacking_classes,
     one_sided_targets,
     refuse_labels_out_of_range,
     refuse_values,
-    sample_splits,
 )
 from aquasurf_ray.driver.examine.objective_check import (
     ambiguous_classes,
@@ -33,13 +32,15 @@ from aquasurf_ray.driver.examine.objective_check import (
     no_mean,
     refuse_all_pairs,
 )
+from aquasurf_ray.driver.examine.output_check import squashed_outputs
 from aquasurf_ray.driver.examine.sentence import sentence
+from aquasurf_ray.driver.examine.split_overlap import shared_examples
 from aquasurf_ray.driver.own_activation import refuse_named_functions, with_reference
 from aquasurf_ray.driver.run.forecast import START, Forecast, cost_seconds, training_seconds
 from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
 from aquasurf_ray.tasks.held_state import numbers_in
-from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors, whole_numbers
-from aquasurf_ray.tasks.loaders import Examples, leading_batches, n_examples, some_batches
+from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, whole_numbers
+from aquasurf_ray.tasks.loaders import Examples, n_examples
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement import ModelNetwork
 from aquasurf_ray.tasks.replacement.replace import few
@@ -57,8 +58,6 @@ from aquasurf_ray.workers.network import (
     fit_to_data,
     refuse_batch_of_one,
     refuse_splits_without_batches,
-    refuse_splits_without_targets,
-    untrained_network,
 )
 from aquasurf_ray.workers.reading import reading_time
 from aquasurf_ray.workers.spectrum import (
@@ -70,12 +69,10 @@ from aquasurf_ray.workers.spectrum import (
 from aquasurf_ray.workers.training import TrainingResult, train
 
 FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")  # two, to see that the network does not depend on the function
-STEPS_TRAINED = 2
 EXPLODED = 100.0
 """A loss of this many times the untrained network's after two steps comes of them, and not of the network."""
 LARGE_INPUT = 20.0
 """Layers with the usual weights give an activation about 1; beyond this, the usual functions are straight lines."""
-LARGEST_CPU_BATCH = 64  # so that the check takes about a minute on a CPU
 
 
 class CheckSteps:
@@ -84,13 +81,13 @@ class CheckSteps:
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task = task
         self.device = device
-        self._sampled: list[SplitSample] | None = None
+        self.checked = CheckedTask(task, device)
         self._spectrum_seconds = 0.0
         self._untrained_loss = math.inf
 
     def network(self) -> str:
         """Build the network with two functions, and parse the task's baselines."""
-        first, second = (self._with(function) for function in FUNCTIONS)
+        first, second = (self.checked.network(function) for function in FUNCTIONS)
         if {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}:
             raise TaskError("the network factory must make a new network at each call, and returns the same weights")
         places = self.task.places  # refuses a network that makes no activation, with a hint
@@ -117,23 +114,24 @@ class CheckSteps:
 
     def data(self) -> str:
         """Load the splits, compute the task's digest from them, and look at the values of random examples."""
-        refuse_splits_without_batches(self.task, self._splits())
-        sizes = {name: n_examples(split) for name, split in self._splits().named().items()}
+        refuse_splits_without_batches(self.task, self.checked.splits())
+        sizes = {name: n_examples(split) for name, split in self.checked.splits().named().items()}
         listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
         digest = self.task.digest
-        refuse_values(self.task.objective, self._samples())
+        samples = self.checked.samples()
+        refuse_values(self.task.objective, samples)
         gains = f"gains are over {with_reference(self.task).reference or REFERENCE}"
-        warned = [*lacking_classes(self._samples()), *one_sided_targets(self.task.objective, self._samples())]
+        warned = [*lacking_classes(samples), *one_sided_targets(self.task.objective, samples)]
+        warned += shared_examples(self.checked.splits(), samples)
         return "; ".join([f"examples: {listed}", f"task digest {digest}", gains, *warned])
 
     def batch(self) -> str:
         """Pass one training batch through the network to the loss."""
-        inputs, targets = self._first_batch()
-        network = self._with(FUNCTIONS[0])
+        inputs, targets = self.checked.first_batch()
+        network = self.checked.network(FUNCTIONS[0])
         given = f"{_given(inputs)}{whole_numbers(inputs, network)}"  # now: a GPU cannot be read after a wrong id
         try:
-            with torch.no_grad():
-                outputs = output_of(call_network(network, inputs))
+            outputs = _outputs(network, inputs)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)  # which reports a wrong id no earlier
         except TaskError:
@@ -141,18 +139,20 @@ class CheckSteps:
         except Exception as error:  # the network may be the user's own, and raise anything
             raise TaskError(f"the network does not take {given}: {sentence(error)}") from error
         objective = self.task.objective.on(self.device)
-        refuse_labels_out_of_range(objective, self._samples(), outputs, targets)
+        refuse_labels_out_of_range(objective, self.checked.samples(), outputs, targets)
         loss = self._untrained_loss = loss_of(objective, outputs, targets)
         if not math.isfinite(loss):
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
         refuse_all_pairs(objective, outputs, targets)
         objective.refuse_counted_padding(outputs, targets)
         metric_of(objective, outputs, targets)
-        refuse_unused_activation(self.task, self._splits(), inputs, device=self.device)
-        refuse_batch_of_one(self.task, self._splits(), device=self.device)
+        refuse_unused_activation(self.task, self.checked.splits(), inputs, device=self.device)
+        refuse_batch_of_one(self.task, self.checked.splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
         notes += constant_metric(objective, outputs, targets)
+        # On the CPU, since numbers that a loss refuses end a GPU's process.
+        notes += squashed_outputs(self.task.objective, outputs.cpu(), targets.cpu(), self._with_seed(inputs))
         return "; ".join([f"{forms}, loss {loss:.4g}", *notes, *self._fitted(), *self._beyond(inputs)])
 
     def spectrum(self) -> str:
@@ -162,7 +162,7 @@ class CheckSteps:
             warnings.simplefilter("always", UncertainRowsWarning)
             warnings.simplefilter("ignore", AssumedClassesWarning)  # the step of the batch says so
             started = time.monotonic()
-            layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
+            layers = task_spectrum(self.task, self.checked.splits(), FUNCTIONS[0], seed=0, device=self.device)
             self._spectrum_seconds = time.monotonic() - started
         covers = layers.coverage.warning() or f"the spectrum covers {layers.coverage}"
         small = "warning: " if layers.coverage.is_small else ""
@@ -173,9 +173,9 @@ class CheckSteps:
 
     def training(self) -> str:
         """Train for two steps, then validate and test."""
-        size = self._batch_size()
-        cut = self._cut(size)
-        train_split = self._splits().train
+        size = self.checked.batch_size()
+        cut = self.checked.cut(size)
+        train_split = self.checked.splits().train
         numbers = _numbers_of(train_split)
         result = train_shortly(self.task, cut, FUNCTIONS[1], size, self.device)
         changed = sorted({name for (_, name), _ in numbers.items() ^ _numbers_of(train_split).items()})
@@ -212,8 +212,8 @@ class CheckSteps:
 
     def forecast(self, candidates: int, evaluations: int, workers: int | None) -> str:
         """Forecast a search from the time of the spectrum, of a few further steps and of reading some batches."""
-        size, splits = self._batch_size(), self._splits()
-        cut = self._cut(size)
+        size, splits = self.checked.batch_size(), self.checked.splits()
+        cut = self.checked.cut(size)
         feed = TrainingFeed(_shortened(self.task, cut, size), cut, self.device, seed=0)
         seconds, n_in_step = step_seconds(feed, Activation(FUNCTIONS[1])), min(size, self.task.step_examples)
         reading = reading_time(self.task, splits, self.device)
@@ -230,25 +230,9 @@ class CheckSteps:
         text = forecast.text(n_spectra, n_trainings, n, n_costs=n_trainings, spectrum_batch_size=batch_size)
         return f"{text.removeprefix('forecast: ')}{START}"
 
-    def _cut(self, size: int) -> Splits:
-        """Return the first examples that count of each split, enough for the steps of the check."""
-        parts = (
-            some_batches(split, STEPS_TRAINED, size, skipped=self._first_that_counts(split)[0])
-            for split in self._splits().named().values()
-        )
-        return Splits(*parts)
-
-    def _with(self, function: str) -> nn.Module:
-        return untrained_network(self.task, lambda: Activation(function), seed=0, device=self.device)
-
-    def _splits(self) -> Splits:
-        self._loaded = self.task.splits()  # a reference, without which the task would load them again
-        return self._loaded
-
-    def _samples(self) -> list[SplitSample]:
-        if self._sampled is None:
-            self._sampled = sample_splits(self.task.objective, self._splits())
-        return self._sampled
+    def _with_seed(self, inputs: Inputs) -> Callable[[int], Tensor]:
+        """Return what returns the outputs of the untrained network with the initial weights of a seed."""
+        return lambda seed: _outputs(self.checked.network(FUNCTIONS[0], seed), inputs).cpu()
 
     def _beyond(self, inputs: Inputs) -> list[str]:
         """Return warnings about activations that the network's own code calls, and about modules that it does not."""
@@ -257,13 +241,13 @@ class CheckSteps:
         calls = [call for call in of_code if not call.is_gate]
         if calls:
             says.append(f"warning: not replaced, since the network's own code calls them: {named_calls(calls)}")
-        size = size_at_activation(self.task, self._splits(), inputs, device=self.device)
+        size = size_at_activation(self.task, self.checked.splits(), inputs, device=self.device)
         if size is not None and size > LARGE_INPUT:
             says.append(
                 f"warning: the inputs of the first activation are about {size:.2g} in size, where functions are "
                 "straight lines or constants; scale the network's inputs, such as to mean 0 and deviation 1"
             )
-        unused = unused_activations(self.task, self._splits(), inputs, device=self.device)
+        unused = unused_activations(self.task, self.checked.splits(), inputs, device=self.device)
         if unused:
             says.append(f"warning: activation modules that the network does not call: {', '.join(unused)}")
         return says
@@ -272,37 +256,17 @@ class CheckSteps:
         """Return which layers have weights that are scaled to fit the function, if the task has such."""
         if not self.task.fits_weights:
             return []
-        network = self._with(FUNCTIONS[0])
-        fitted = fit_to_data(network, self.task, self._splits(), seed=0, device=self.device)
+        network = self.checked.network(FUNCTIONS[0])
+        fitted = fit_to_data(network, self.task, self.checked.splits(), seed=0, device=self.device)
         return [f"{'' if fitted.factors else 'warning: '}init auto with {FUNCTIONS[0]}: {fitted}"]
 
     def _called(self, inputs: Inputs) -> list[ActivationCall]:
-        return called_in_code(self.task, self._splits(), inputs, device=self.device)
+        return called_in_code(self.task, self.checked.splits(), inputs, device=self.device)
 
-    def _batch_size(self) -> int:
-        """Return the batch size of the recipe or the loader; smaller on a CPU or with few data, and even, for mixup."""
-        examples, size = self._splits().train, math.ceil(self.task.step_examples)
-        if isinstance(examples, DataLoader) and examples.batch_sampler is None:  # its items are batches themselves
-            size = self.task.recipe.batch_size
-        most = min(size, LARGEST_CPU_BATCH) if self.device.type == "cpu" else size
-        n = n_examples(examples)
-        if n < STEPS_TRAINED:
-            raise TaskError(f"the training split has {n} example; {STEPS_TRAINED} steps need as many")
-        size = min(most, n // STEPS_TRAINED)
-        return size - size % 2 if size > 2 else size
 
-    def _first_batch(self) -> tuple[Inputs, Tensor]:
-        """Return the first training batch that has a target which counts."""
-        refuse_splits_without_targets(self.task, self._splits())
-        _, inputs, targets = self._first_that_counts(self._splits().train)
-        return map_tensors(inputs, lambda tensor: tensor.to(self.device)), targets.to(self.device)
-
-    def _first_that_counts(self, examples: Examples) -> tuple[int, Inputs, Tensor]:
-        """Return the number of the split's first batch that has a target which counts, and the batch."""
-        for number, (inputs, targets) in enumerate(leading_batches(examples, self._batch_size())):
-            if self.task.objective.counted(targets).any():
-                return number, inputs, targets
-        raise TaskError("no target counts")
+@torch.no_grad()
+def _outputs(network: nn.Module, inputs: Inputs) -> Tensor:
+    return output_of(call_network(network, inputs))
 
 
 def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, device: torch.device) -> TrainingResult:

@@ -17,6 +17,7 @@ from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.cpu_threads import WORKER_THREADS, torch_threads
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
+from aquasurf_ray.driver.operator_origin import origins_told
 from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.workers.inspection import Inspection, inspect_training
@@ -60,7 +61,8 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
         splits = loaded.splits()  # held, so that the digest and both trainings load them once
         _ = loaded.digest
         loaded = with_reference(loaded)
-        name = function_row(function, loaded.roles).name
+        with origins_told([function], None):
+            name = function_row(function, loaded.roles).name
         with torch_threads(WORKER_THREADS):
             found = _inspected(loaded, name, splits, seed, on_epoch)
             other = _compared_with(loaded, name)

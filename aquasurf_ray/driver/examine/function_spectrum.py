@@ -15,6 +15,7 @@ from aquasurf_ray.cpu_threads import WORKER_THREADS, torch_threads
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.examine.sentence import sentence
+from aquasurf_ray.driver.operator_origin import origins_told
 from aquasurf_ray.driver.own_activation import register_own_operators
 from aquasurf_ray.tasks import TaskError, load_task
 from aquasurf_ray.workers.role_layers import role_of_block, role_of_weights
@@ -38,7 +39,8 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
         loaded = load_task(task, import_from=Path.cwd())
         splits = loaded.splits()
         register_own_operators(loaded)  # the function may be the network's own
-        name = function_row(function, loaded.roles).name
+        with origins_told([function], None):
+            name = function_row(function, loaded.roles).name
     except TaskError as error:
         raise BadUse(str(error)) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

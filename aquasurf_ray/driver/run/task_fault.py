@@ -1,9 +1,10 @@
 """Ends a run in which no baseline trains: the task is then at fault, and not the functions.
 
-Learning rate, data or loss make every function diverge in such a task, and an error in its code makes every training
-fail. A run on it would spend its budget on functions that all fail, and store each failure as the function's own. So
-the run fails, and what diverged in it is queued again: it is trained once more at `resume`, when the task has been
-mended. A failure on a worker may be the machine's, too, so the message names both.
+Learning rate, data or loss make every function diverge in such a task, a metric that is NaN for finite outputs leaves
+every function without a score, and an error in its code makes every training fail. A run on it would spend its budget
+on functions that all fail, and store each failure as the function's own. So the run fails, and what diverged in it is
+queued again: it is trained once more at `resume`, when the task has been mended. A failure on a worker may be the
+machine's, too, so the message names both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from aquasurf_ray.driver.errors import TaskAtFault
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
+from aquasurf_ray.training_metrics import is_metric_reason
 
 BAD = frozenset({"diverged", "failed"})
 
@@ -68,15 +70,23 @@ def _blame_task(context: RunContext, budget: Budget, bad: Sequence[EvaluationSta
     counted = " and ".join(f"{number} {status}" for status, number in verbs.items() if number)
     n_left = len(budget.baselines) - len(bad)
     left = f", {n_left} without a result" if n_left else ""
-    task = f"'aquasurf task check {context.config.task}'"
-    whose, remedy = "task's", f"look at its learning rate and its data with {task}"
-    if verbs["failed"]:
-        whose, remedy = "task's or the machines'", f"look at the task with {task}, at a machine with 'aquasurf doctor'"
+    is_of_metric = all(is_metric_reason(record.reason) for record in records)
+    whose, remedy = _whose(f"'aquasurf task check {context.config.task}'", bool(verbs["failed"]), is_of_metric)
+    lacks = "gets a score" if is_of_metric else "trains"
     again = "; what diverged is queued again" if verbs["diverged"] else ""
     # `diverged` is final and the surrogate's evidence, so it must not stay in the store for a fault of the task.
     known = context.history.evaluations.values()
     context.store.reopen_diverged(context.lease, [each.evaluation_id for each in known if each.status in BAD])
     raise TaskAtFault(
-        f"no baseline trains ({counted}{left}; {count} of {len(records)}: {reason}), "
+        f"no baseline {lacks} ({counted}{left}; {count} of {len(records)}: {reason}), "
         f"so the fault is the {whose} and not the functions': {remedy}{again}"
     )
+
+
+def _whose(check: str, has_failed: bool, is_of_metric: bool) -> tuple[str, str]:
+    """Return whose fault it is, and what to look at."""
+    if is_of_metric:
+        return "metric's", f"look at its update() and compute(), also with {check}"
+    if has_failed:
+        return "task's or the machines'", f"look at the task with {check}, at a machine with 'aquasurf doctor'"
+    return "task's", f"look at its learning rate and its data with {check}"

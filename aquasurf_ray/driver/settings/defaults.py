@@ -13,6 +13,9 @@ STORAGE = "aquasurf-storage"
 TASK_TEXT = "Task by name, or package.module:function for your own."
 """The help of every option that takes a task."""
 
+MODULES_TEXT = "Python module that registers your own operators; may be repeated."
+"""The help of every option that takes modules."""
+
 STORE_TEXT = "Database URL."
 STORE_DEFAULT = "AQUASURF_STORE, or else sqlite:///aquasurf.db in the working folder"
 """The help of every option that takes a database, and which one is used without it."""

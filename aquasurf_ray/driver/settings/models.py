@@ -20,6 +20,7 @@ from aquasurf_ray.baselines import BaselineSet
 from aquasurf_ray.cpu_threads import CPUS_PER_WORKER
 from aquasurf_ray.driver.settings.defaults import (
     CONFIRM_SEEDS,
+    MODULES_TEXT,
     RATE_SEEDS,
     STORAGE,
     STORE_DEFAULT,
@@ -105,9 +106,7 @@ class RunIdentity(BaseModel):
         "Baselines stay as they are.",
         earlier="off",
     )
-    modules: tuple[str, ...] = setting(
-        (), Panel.CANDIDATES, "Python module that registers your own operators; may be repeated.", metavar="MODULE"
-    )
+    modules: tuple[str, ...] = setting((), Panel.CANDIDATES, MODULES_TEXT, metavar="MODULE")
     surrogate: SurrogateName = setting(
         DEFAULT_SURROGATE,
         Panel.SURROGATE,

@@ -10,6 +10,7 @@ from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import function_row, unique_rows
 from aquasurf_ray.driver.events import Callback
+from aquasurf_ray.driver.operator_origin import origins_told
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.settings.defaults import EVALUATE_SEEDS
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
@@ -65,7 +66,8 @@ def start_evaluation(
     # An evaluation asks no surrogate, but its identity has the name of one, as it had before there was a choice.
     config = config.with_default_surrogate(EARLIER_SURROGATE)
     loaded = loaded_task(task, config)
-    given = unique_rows([*functions, *(() if source is None else loaded.baselines)], loaded.roles)
+    with origins_told(functions, config.store):
+        given = unique_rows([*functions, *(() if source is None else loaded.baselines)], loaded.roles)
     # A single seed has no test of a gain, and a function that is only tried should cost one training.
     reference = function_row(loaded.reference or REFERENCE)
     is_added = seeds > 1 and reference.fingerprint not in {row.fingerprint for row in given}

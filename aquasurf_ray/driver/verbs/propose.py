@@ -8,6 +8,7 @@ from aquasurf_ray.activations.registry import find_operator, is_stand_in
 from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS
 from aquasurf_ray.driver.candidates import add_functions, unique_rows
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.operator_origin import origins_told
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.settings.stored_config import stored_config
@@ -29,7 +30,8 @@ def propose(name: str, functions: Sequence[str], *, store: str | None = None) ->
         config = stored_config(run)
         import_modules(config.modules)
         _register_own_operators(run, config, functions)
-        rows = unique_rows(functions, run.config.get("roles") or ())
+        with origins_told(functions, store, "begin a run with --modules {}"):
+            rows = unique_rows(functions, run.config.get("roles") or ())
         gated = config.health_gate == "on"
         ids = add_functions(opened, rows)
         # A training that a median rule stopped does not answer a request: somebody wants to know the score.

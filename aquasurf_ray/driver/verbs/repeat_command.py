@@ -75,7 +75,7 @@ def _repeat(run: Run) -> _Repeat:
         of = str(config["confirms"])
         return _Repeat(["confirm", of], "confirm", [repr(of), "task=task"], top | seeds | options, names_a_run=True)
     if run.kind == "evaluate" and TRANSFERRED in config:
-        source, options = str(config[TRANSFERRED]), _options(config, _OF_TRAINING - {"modules"})
+        source, options = str(config[TRANSFERRED]), _options(config, _OF_TRAINING)
         command = ["transfer", "--from", source, "--to", task]
         return _Repeat(command, "transfer", [repr(source), "task"], top | seeds | options, names_a_run=True)
     if run.kind == "evaluate":

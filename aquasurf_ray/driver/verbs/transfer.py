@@ -46,10 +46,12 @@ def transfer(
         source: the run's name.
         to: the other task; the run's own task is allowed, and trains its functions with more seeds.
         progress, callbacks: see `search`.
-        **options: conditions of `SearchConfig`, such as `workers` and `address`.
+        **options: conditions of `SearchConfig`, such as `workers` and `address`; `modules` are imported besides those
+            of the run.
 
     Raises:
-        BadUse: the run has no function with a score besides the baselines.
+        BadUse: the run has no function with a score besides the baselines, or one has an operator that only its own
+            task has.
         RunFailed: some functions could not be trained; `resume` retries these.
         StoreError: there is no such run.
     """
@@ -57,11 +59,11 @@ def transfer(
         raise BadUse(f"top: at least one function is needed, got {top}")
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(source)
-        modules = tuple(run.config.get("modules") or ())
+        modules = tuple(dict.fromkeys((*(run.config.get("modules") or ()), *(options.get("modules") or ()))))
         import_modules(modules)
         best = [row.function for row in _best(opened, run, top)]
         baselines = baseline_names(run.config.get("baselines", "paper"))
-    options = {"modules": modules, "health_gate": "off"} | options
+    options = {"health_gate": "off"} | options | {"modules": modules}
     config = make_config({"task": name_of(to), "store": store, **options})
     functions = [*best, *baselines]
     with shown_progress(progress, callbacks) as callbacks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 import re
 import shlex
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from aquasurf_ray.analysis.report.summary import leaderboard
 from aquasurf_ray.analysis.studies.confirmation import SeedMean
 from aquasurf_ray.analysis.studies.findings import Findings, read_findings
 from aquasurf_ray.store import EpochRecord, EvaluationResult, NewRun, Store, this_process
+from aquasurf_ray.training_metrics import metric_reason
 
 OF_ANY_NETWORK = [kind for kind in KINDS if kind != "roles"]
 
@@ -415,6 +417,14 @@ def test_failures_are_counted_by_cause_without_the_numbers_in_them(findings):
     (bars,) = marks(findings, "failures", Bars)
     causes = dict(zip(bars.rows, bars.values, strict=True))
     assert causes == {f"diverged: {DIVERGED.split(':')[0]}": 1.0, f"failed: {FAILED.split(':')[0]}": 1.0}
+
+
+def test_a_metric_that_is_not_finite_is_not_the_function_s_failure_alone(findings):
+    (request,) = findings.status.divergences
+    of_metric = replace(request.evaluation, reason=metric_reason("f1", math.nan, 3))
+    status = replace(findings.status, divergences=(replace(request, evaluation=of_metric),))
+    assert "In 1, only the metric was not finite" in KINDS["failures"](replace(findings, status=status)).words
+    assert "metric" not in KINDS["failures"](findings).words
 
 
 def test_curves_are_the_functions_own_values(shown):

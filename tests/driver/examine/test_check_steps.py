@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import re
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
 
 from aquasurf_ray.driver.examine import task_check
+from aquasurf_ray.driver.examine.output_check import squashed_outputs
 from aquasurf_ray.tasks import Metric, Objective, Recipe, Splits, Task, classification, network_from
+from aquasurf_ray.tasks.objective import RunningMean
 
 
 def network(activation):
@@ -67,6 +70,87 @@ def test_a_metric_that_is_nan_is_at_fault_and_not_the_function(monkeypatch):
     assert re.match(
         r"the metric 'mine' is nan on a part of the validation split, where the loss is 0\.\d+; ", step.says
     )
+
+
+def ending_in(*last):
+    def make(activation):
+        return nn.Sequential(nn.Linear(4, 16), activation(), nn.Linear(16, 2), *last)
+
+    return make
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid()], ids=lambda each: type(each).__name__)
+def test_a_softmax_or_sigmoid_before_a_loss_of_logits_is_warned_of_once(last, monkeypatch):
+    steps = checked(monkeypatch, ending_in(last))
+    assert all(step.ok for step in steps.values())
+    says = " ".join(step.says for step in steps.values())
+    kind = type(last).__name__
+    assert says.count(f"leave out the {kind} at the network's end") == 1
+    assert f"the network's outputs are those of a {kind}, and the loss 'cross_entropy' takes logits" in says
+
+
+def yes_or_no(loss):
+    accuracy = Metric(
+        "accuracy", lambda: RunningMean(lambda o, y, _: ((o[:, 0] > 0) == (y > 0), torch.ones(len(y)) > 0))
+    )
+    return Objective(lambda outputs, y: loss(outputs.squeeze(1), y.float()), accuracy, "bernoulli")
+
+
+@pytest.mark.parametrize("last", [[nn.Sigmoid()], []], ids=["sigmoid", "logits"])
+def test_a_sigmoid_before_a_loss_of_the_logits_of_a_yes_or_no_is_warned_of(last, monkeypatch):
+    def make(activation):
+        return nn.Sequential(nn.Linear(4, 16), activation(), nn.Linear(16, 1), *last)
+
+    step = checked(monkeypatch, make, yes_or_no(nn.functional.binary_cross_entropy_with_logits))["batch"]
+    assert (step.ok, "outputs are those of a Sigmoid" in step.says) == (True, bool(last))
+
+
+def test_a_loss_that_takes_probabilities_may_follow_a_sigmoid():
+    outputs, targets = torch.rand(20, 1, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    objective = yes_or_no(nn.functional.binary_cross_entropy)
+    assert squashed_outputs(objective, outputs, targets, lambda seed: outputs) == []
+
+
+def test_log_probabilities_of_a_loss_that_takes_them_are_right(monkeypatch):
+    objective = replace(classification(), loss=nn.functional.nll_loss)
+    step = checked(monkeypatch, ending_in(nn.LogSoftmax(1)), objective)["batch"]
+    assert (step.ok, "warning" in step.says) == (True, False), step.says
+
+
+ONE = "warning: one data set serves as the {} split, so scores say nothing about new examples; hold some out"
+
+
+def test_one_data_set_as_several_splits_is_warned_of_once(monkeypatch):
+    a, b = examples(0), examples(1)
+    for splits, which in (
+        (Splits(a, a, a), "train, validation and test"),
+        (Splits(a, a, b), "train and validation"),
+        (Splits(a, b, a), "train and test"),
+        (Splits(a, b, b), "validation and test"),
+        (Splits(DataLoader(a, 20, shuffle=True), a, b), "train and validation"),
+    ):
+        steps = checked(monkeypatch, splits=splits)
+        assert all(step.ok for step in steps.values())
+        assert ONE.format(which) in steps["data"].says
+        assert sum(step.says.count("warning: ") for step in steps.values()) == 1
+
+
+def test_equal_examples_of_two_splits_are_warned_of_and_counted(monkeypatch):
+    x, y = examples(0).tensors
+    overlapping = TensorDataset(torch.cat([x[:40], examples(1).tensors[0][:40]]), torch.cat([y[:40], 1 - y[:40]]))
+    says = checked(monkeypatch, splits=Splits(examples(0), overlapping, examples(2)))["data"].says
+    assert "warning: 40 of 80 sampled validation examples are train examples too, so scores say little" in says
+    assert says.count("warning") == 1
+
+
+def test_parts_of_one_data_set_and_data_of_few_different_examples_are_no_overlap(monkeypatch):
+    x, y = (torch.cat(each) for each in zip(*(examples(seed).tensors for seed in range(3)), strict=True))
+    parts = [SubsetRandomSampler(range(80 * i, 80 * i + 80)) for i in range(3)]
+    whole = TensorDataset(x, y)
+    splits = Splits(*(DataLoader(whole, 20, sampler=part) for part in parts))
+    assert "warning" not in checked(monkeypatch, splits=splits)["data"].says
+    coarse = [TensorDataset((x[80 * i : 80 * i + 80] > 0).float(), y[80 * i : 80 * i + 80]) for i in range(3)]
+    assert "warning" not in checked(monkeypatch, splits=Splits(*coarse))["data"].says
 
 
 class Slow(Dataset):

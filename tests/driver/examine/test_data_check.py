@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
-from aquasurf_ray.driver.examine import data_check
+from aquasurf_ray.driver.examine import split_sample
 from aquasurf_ray.driver.examine.data_check import (
     lacking_classes,
     one_sided_targets,
     refuse_labels_out_of_range,
     refuse_values,
-    sample_splits,
 )
+from aquasurf_ray.driver.examine.split_sample import sample_splits
 from aquasurf_ray.tasks import Metric, Objective, Splits, TaskError, classification, regression
 from aquasurf_ray.tasks.samples import random_batches
 
@@ -43,10 +43,10 @@ def test_a_folder_in_order_shows_all_of_its_classes_and_is_not_read_as_a_whole()
 
 
 def test_slow_examples_are_read_for_a_while_only(monkeypatch):
-    monkeypatch.setattr(data_check, "SECONDS_PER_SPLIT", 0.0)
+    monkeypatch.setattr(split_sample, "SECONDS_PER_SPLIT", 0.0)
     folder = Folder(1_000, 2)
     sample_splits(classification(), Splits(folder, folder, folder))
-    assert len(folder.read) == 3 * data_check.BATCH
+    assert len(folder.read) == 3 * split_sample.BATCH
 
 
 def test_a_class_that_is_rare_is_not_missed_by_chance_but_one_that_a_split_lacks_is():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.task_fault import refuse_task_without_baseline
 from aquasurf_ray.driver.state.evaluations import state_of
 from aquasurf_ray.store import EvaluationRequest, EvaluationResult, Store
+from aquasurf_ray.training_metrics import metric_reason
 
 
 class Broken(ScriptedWorker):
@@ -134,6 +136,25 @@ def test_if_all_baselines_diverge_what_diverged_is_queued_again(context):
         refuse(context, n_baselines=2)
     statuses = {each.evaluation.status for each in context.store.snapshot(context.run.id).evaluations}
     assert statuses == {"queued"}
+
+
+NO_METRIC = replace(DIVERGED, reason=metric_reason("f1", math.nan, 3))
+
+
+def test_a_metric_that_is_nan_for_finite_outputs_of_all_baselines_is_blamed_itself(context):
+    trained(context, NO_METRIC, NO_METRIC)
+    with pytest.raises(TaskAtFault) as raised:
+        refuse(context, n_baselines=2)
+    assert str(raised.value).startswith(
+        f"no baseline gets a score (2 diverged; 2 of 2: {NO_METRIC.reason}), so the fault is the metric's and not the "
+        "functions': look at its update() and compute(), also with 'aquasurf task check "
+    )
+
+
+def test_a_metric_that_is_nan_for_one_of_the_baselines_is_not(context):
+    trained(context, NO_METRIC, DIVERGED)
+    with pytest.raises(TaskAtFault, match=r"so the fault is the task's and not the functions'"):
+        refuse(context, n_baselines=2)
 
 
 def test_baselines_that_failed_on_their_workers_count_too_and_the_message_names_the_machines(context):

@@ -70,10 +70,10 @@ def test_trainings_that_diverged_or_were_stopped_early_select_no_function(here, 
 
 def test_the_other_task_gets_a_run_with_every_seed_and_without_a_health_gate(here, cluster):
     source(here, {(NAMES[0], 0): done(0.5)}, modules=["math"])
-    result = transfer("one", "digits", top=1, seeds=3, store=here, max_attempts=7)
+    result = transfer("one", "digits", top=1, seeds=3, store=here, max_attempts=7, modules=["json"])
     (spec,) = cluster.specs
     assert (spec.run.kind, spec.task.name, spec.budget) == ("evaluate", "digits", 3 * (1 + len(BASELINES)))
-    assert (spec.config.health_gate, spec.config.modules, spec.config.max_attempts) == ("off", ("math",), 7)
+    assert (spec.config.health_gate, spec.config.modules, spec.config.max_attempts) == ("off", ("math", "json"), 7)
     with Store.open(here) as store:
         entries = store.snapshot(store.run(result.name).id).evaluations
     assert {entry.evaluation.seed for entry in entries} == {0, 1, 2}

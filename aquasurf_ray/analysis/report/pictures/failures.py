@@ -10,6 +10,7 @@ import numpy as np
 from aquasurf_ray.analysis.report.charts.chart import Axis, Bars, Chart, Panel
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.counted import counted
+from aquasurf_ray.training_metrics import is_metric_reason
 
 SHOWN = 12
 
@@ -24,9 +25,11 @@ def failures(findings: Findings) -> Chart | None:
     counts.update({f"failed: {cause}": n for cause, n in failed.items()})
     rows = [(cause, n) for cause, n in counts.most_common(SHOWN)][::-1]
     bars = Bars("evaluations", tuple(cause for cause, _ in rows), np.array([n for _, n in rows], dtype=float), colour=1)
+    n_of_metric = sum(is_metric_reason(request.evaluation.reason) for request in findings.status.divergences)
+    of_metric = f" In {n_of_metric}, only the metric was not finite: look at that first." if n_of_metric else ""
     words = (
         f"{counted(diverged.total(), 'training')} diverged: the function is at fault, and the surrogate learns from "
-        f"it. {failed.total()} failed because of the infrastructure, which says nothing about the function."
+        f"it.{of_metric} {failed.total()} failed because of the infrastructure, which says nothing about the function."
     )
     panel = Panel((bars,), Axis("evaluations", whole=True), Axis(), legend=False)
     return Chart("failures", "Failures by cause", words, (panel,), height=110 + 50 * len(rows))
