@@ -117,8 +117,8 @@ def options(
 
 def run() -> None:
     """Run the console script `aquasurf`."""
-    # Collect garbage after a hundred thousand new objects instead of hundreds: imports make many objects, which all stay,
-    # and to look through them again and again takes a third of the time of importing PyTorch and Ray.
+    # Collect garbage after a hundred thousand new objects instead of hundreds: imports make many objects, all of which
+    # stay, and to look through them again and again takes a third of the time of importing PyTorch and Ray.
     gc.set_threshold(100_000, 20, 10)
     code = main(sys.argv[1:])
     # A thread may still have something to write.
