@@ -163,18 +163,21 @@ class FeatureDistances(PairwiseDistances):
     def _relative(self, candidates: Indices, others: Indices | slice) -> Floats:
         """Return the distances of candidates to others, [m, k]."""
         picked = np.arange(len(self))[others]
-        relative = row_distances(self._rows, candidates, picked, self._metric)
+        relative = self._distances(candidates, picked)
         relative /= np.float32(self.median)
         relative[~self.known[candidates]] = 1.0
         relative[:, ~self.known[picked]] = 1.0
         relative[candidates[:, None] == picked] = 0.0
         return relative
 
+    def _distances(self, some: Indices, others: Indices) -> Floats:
+        return row_distances(self._rows, some, others, self._metric)
+
     def _median(self) -> float:
         known = np.flatnonzero(self.known[: self._n_for_median])
         asked = known[np.linspace(0, len(known) - 1, min(len(known), _N_FOR_MEDIAN)).astype(np.int64)]
         # Zeros are distances to oneself and to duplicates, which would pull the median of a small space down.
-        found = row_distances(self._rows, asked, known, self._metric)
+        found = self._distances(asked, known)
         found = found[found > 0]
         return float(np.median(found)) if len(found) else 1.0
 

@@ -43,7 +43,7 @@ def cells(line: str) -> list[str]:
 
 def test_every_experiment_but_the_whole_grid_is_in_the_page() -> None:
     orders = table_orders(PAGE)
-    assert {order.name for order in orders} - {"grid", "families", "choices", "shares"} == {
+    assert {order.name for order in orders} - {"grid", "families", "choices", "shares", "reflections"} == {
         *experiments_named([]),
         *OF_SCRIPTS,
     }

@@ -212,6 +212,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Which acquisition function, and does a learned share of outputs help, on networks that differ?",
         [f"{each}{share}" for each in (EXPECTED_IMPROVEMENT, DEFAULT) for share in ("", ":balance=learned")],
     ),
+    "reflections": _of(
+        "Does it help to take f(x), -f(x), f(-x) and -f(-x) for one function, on networks that differ?",
+        [DEFAULT, *(f"{DEFAULT}:reflections={which}" for which in ("outputs", "both"))],
+    ),
     "from-others": _of("Do results of all other tasks help a search?", _transfer(OTHERS)),
     "from-digits": _of(
         "Do results of the convolutional network help a search on another task?", _transfer("act-bench-digits")
@@ -234,7 +238,9 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-ON_DEMAND = frozenset({"grid", "families", "choices", "shares", "from-others", "from-digits", "from-digits-mlp"})
+ON_DEMAND = frozenset(
+    {"grid", "families", "choices", "shares", "reflections", "from-others", "from-digits", "from-digits-mlp"}
+)
 """The experiments that run only by name: the grid, which contains many of the others, and those over several benchmarks
 or between two."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.ensemble import EnsemblePredictor
 from aquasurf_ray.analysis.replay.features import embedding_of, made_once, spectrum_rows
+from aquasurf_ray.analysis.replay.reflections import reflected_distances
 from aquasurf_ray.analysis.replay.spectra_on_demand import PartlyKnown, SpectraOnDemandPolicy
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, Features
@@ -44,11 +46,13 @@ class ReplaySettings(SurrogateSettings):
         spectra: the number of functions whose spectrum is known, drawn at random by the seed; 0 for all.
         on_demand: 0, or the number of spectra that are computed before each suggestion for the candidates that look
             best, up to `spectra` in all; in the metric space.
+        reflections: what the distances between outputs leave out: "none", "outputs" or "both" (`reflections`).
     """
 
     layouts: int = 1
     spectra: int = 0
     on_demand: int = 0
+    reflections: str = "none"
 
 
 DEFAULTS = ReplaySettings()
@@ -154,13 +158,14 @@ def surrogate_features(settings: ReplaySettings, benchmark: Benchmark, seed: int
     EmbeddingConfig(features=cast(Features, settings.features))  # checks the name
     found: list[FeatureDistances | PartlyKnown] = []
     if settings.features != "spectrum":
-        rows = benchmark.outputs
-        found.append(made_once(benchmark, "outputs' distances", lambda: FeatureDistances(rows, "euclidean")))
+        key = ("outputs' distances", settings.reflections)
+        make = partial(reflected_distances, benchmark.functions, benchmark.outputs, settings.reflections)
+        found.append(made_once(benchmark, key, make))
     if settings.features != "outputs":
         weighting = cast(LayerWeighting, settings.weighting)
         spectra = spectrum_rows(benchmark, settings.fisher, weighting)
-        key = ("spectra's distances", settings.fisher, weighting)
-        feature = made_once(benchmark, key, lambda: FeatureDistances(spectra, "manhattan"))
+        which = ("spectra's distances", settings.fisher, weighting)
+        feature = made_once(benchmark, which, lambda: FeatureDistances(spectra, "manhattan"))
         # The distances are shared by all searches; what a search knows of them is its own.
         partly = settings.spectra or settings.on_demand
         found.append(PartlyKnown(feature, _with_spectrum(settings, len(benchmark), seed)) if partly else feature)

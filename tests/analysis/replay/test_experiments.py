@@ -49,7 +49,16 @@ def test_an_experiment_has_a_question_a_reference_and_no_variant_twice():
 
 def test_experiments_are_chosen_by_name_the_grid_on_demand_only():
     assert list(experiments_named(["fisher", "k"])) == ["fisher", "k"]
-    on_demand = {"grid", "families", "choices", "shares", "from-others", "from-digits", "from-digits-mlp"}
+    on_demand = {
+        "grid",
+        "families",
+        "choices",
+        "shares",
+        "reflections",
+        "from-others",
+        "from-digits",
+        "from-digits-mlp",
+    }
     assert set(EXPERIMENTS) - set(experiments_named([])) == on_demand
     grid = {variant.policy.split(":")[0] for variant in experiments_named(["grid"])["grid"].variants}
     assert len(grid) == 4 * 3 * 2
