@@ -36,7 +36,7 @@ def test_the_names_that_the_page_gives_are_such() -> None:
         for line in Path(__file__).parents[2].joinpath(PAGE).read_text().splitlines()
         if line.startswith("| `")
     ]
-    assert len(rows) == 9
+    assert len(rows) == 10
     parsed = [parse_settings(name) for name in rows]
     assert parsed[0] == ReplaySettings()
-    assert len(set(parsed)) == 9
+    assert len(set(parsed)) == 10
