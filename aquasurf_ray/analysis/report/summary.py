@@ -17,8 +17,7 @@ from aquasurf_ray.store import LeaderboardRow
 
 SHOWN = 10
 _NOTES = {
-    "confirmed": "Confirmed: mean over seeds that the function was not selected on, with their number; after a "
-    "confirmation, on the split that judged.",
+    "confirmed": "Confirmed: mean over seeds that the function was not selected on, with their number.",
     "seeds": "Seeds: number of trainings in the search that the metrics are means over.",
     "step time": "Step time: training-step time relative to ReLU.",
 }
@@ -73,6 +72,9 @@ def leaderboard(findings: Findings) -> str:
     # A column without a single value, such as the test score of a task without a test split, is left out.
     filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     notes = [_NOTES[columns[i]] for i in filled if columns[i] in _NOTES]
+    if findings.confirmation is not None:
+        split, metric = findings.confirmation.judge, findings.metric_name
+        notes.append(f"Confirmed means, on the {split} split, rank; functions without one follow, by their {metric}.")
     # A column's first click sorts what is best to the top; more seeds say more.
     down = {"seeds"} | ({findings.metric_name, "test", "confirmed"} if findings.task.metric.higher_is_better else set())
     board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells], sortable=True, down=down)

@@ -126,11 +126,11 @@ def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]
 
 
 def what_ranks(confirmation: Confirmation, documents: list[dict[str, Any]]) -> str:
-    """Return what `confirmed` is after a confirmation, and what ranks the functions that have none."""
+    """Return what `confirmed` is after a confirmation, and where the functions that have none stand."""
     means = f"confirmed: mean on the {confirmation.judge} split (run '{confirmation.name}'), which ranks"
     if all(document["confirmed"] is not None for document in documents):
         return means
-    return f"{means}; functions without one rank by their validation score"
+    return f"{means}; functions without one follow, by their validation score"
 
 
 def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:
