@@ -15,7 +15,7 @@ from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.run_origin import DRAWS, STUDY, has_task, knows_task
-from aquasurf_ray.analysis.studies.verdict import difference_text, verdict
+from aquasurf_ray.analysis.studies.verdict import difference_text, p_text, verdict
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
 
@@ -62,9 +62,20 @@ def _sentence(findings: Findings, leader: LeaderboardRow | None, name: Callable[
     best, reference = name(leader.function), name(findings.reference.function)
     if gain.gain <= 0:
         far = f"{by} worse" if gain.gain else "no better"
-        return f"Nothing found so far beats {reference}: the best, {best}, is {far}.{_how_to_search_on(findings)}"
-    not_confirmed = f"Not confirmed: {best} is {by} better than {reference} in the search, which may be luck."
-    return not_confirmed + _how_to_confirm(findings)
+        said, how = f"Nothing found so far beats {reference}: the best, {best}, is {far}.", _how_to_search_on(findings)
+    else:
+        said = f"Not confirmed: {best} is {by} better than {reference} in the search, which may be luck."
+        how = _how_to_confirm(findings)
+    return f"{said}{_best_baseline(findings, findings.reference, name)}{how}"
+
+
+def _best_baseline(findings: Findings, reference: LeaderboardRow, name: Callable[[str], str]) -> str:
+    """Return the sentence on the best baseline of a search; empty where none is better than the reference."""
+    best = next((row for row in findings.winners if row.baseline), reference)
+    if best.score <= reference.score:
+        return ""
+    by = difference_text(findings.task.metric, PairedDifference(best.score - reference.score, None))
+    return f" The best baseline, {name(best.function)}, is {by} better."
 
 
 def _how_to_search_on(findings: Findings) -> str:
@@ -108,7 +119,8 @@ def _numbers(findings: Findings, leader: LeaderboardRow | None) -> list[Numbers]
     gain, interval = "-", "no score yet"
     if leader is not None and (difference := _gain(findings, leader)).gain is not None:
         gain, _, ends = difference_text(findings.task.metric, difference, signed=True).partition(" [")
-        interval = f"95% interval [{ends}" if ends else "no interval: not confirmed"
+        p = p_text(difference, findings.confirmation.functions) if findings.confirmation else ""
+        interval = f"95% interval [{ends}{p}" if ends else "no interval: not confirmed"
         interval += "" if findings.task.metric.higher_is_better else "; how much lower it is"
     cost, word = "-", "step time relative to ReLU, not measured"
     if leader is not None and leader.time_ratio is not None:

@@ -48,6 +48,8 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     rows = [_in_words(found, function) for function in found.functions]
     titles = [rate if each == "rate" and rate not in (None, LEARNING_RATE) else each for each in columns]
     print_table(titles, [[row[column] for column in columns] for row in rows])
+    if sum(function.against_reference.p_holm is not None for function in found.functions) > 1:
+        print("\nInterval: 95%, of each gain by itself. P: corrected for the number of functions but the baselines.")
     # The baselines were not selected for their scores, so what they lose is not shrinkage: it is the effect of the new
     # seeds, and of the rates if these were chosen.
     if found.seed_effect is not None:
