@@ -13,9 +13,10 @@ from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.run_origin import DRAWS, STUDY, has_task, knows_task
-from aquasurf_ray.analysis.studies.verdict import difference_text, p_text, verdict
+from aquasurf_ray.analysis.studies.verdict import difference_text, other_verdict, p_text, verdict
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
 
@@ -37,6 +38,8 @@ def front(findings: Findings) -> str:
         for name, number, word in _numbers(findings, leader)
     )
     sentence = _with_title(_sentence(findings, leader, short_name), _sentence(findings, leader, str))
+    for other in findings.other_confirmations:
+        sentence += f"</p><p>{_with_title(_line(other, short_name), _line(other, str))}"
     faces = f'<div class="faces">{curves}</div>' if curves else ""
     return f'<p class="verdict">{sentence}</p>{faces}<dl class="numbers">{numbers}</dl>'
 
@@ -104,6 +107,11 @@ def _how_to_confirm(findings: Findings) -> str:
     return f" Confirm it with: aquasurf confirm {shlex.quote(run.name)}{findings.store_option}"
 
 
+def _line(other: Confirmation, name: Callable[[str], str]) -> str:
+    line = other_verdict(other, name)
+    return f"{line[0].upper()}{line[1:]}."
+
+
 def _gain(findings: Findings, leader: LeaderboardRow) -> PairedDifference:
     """Return the confirmed gain over the reference, or that of the search, which has no interval."""
     confirmed = findings.confirmation.functions if findings.confirmation else ()
@@ -126,15 +134,20 @@ def _numbers(findings: Findings, leader: LeaderboardRow | None) -> list[Numbers]
     if leader is not None and leader.time_ratio is not None:
         cost, word = f"{leader.time_ratio:.2f} x", "step time relative to ReLU"
         word += f"; memory {leader.memory_ratio:.2f} x" if leader.memory_ratio is not None else ""
-    own = [request for request in findings.finished if not request.reused]
-    later = [request for request in findings.confirming if request.evaluation.finished and not request.reused]
+    # All that the verdict rests on, those too that another run had trained: each of them once.
+    own = {request.evaluation.id: request for request in findings.finished}
+    later = [each for each in findings.confirming if each.evaluation.finished and each.evaluation.id not in own]
+    trainings = [*own.values(), *later]
     split = f"{len(own)} in the run, {len(later)} to confirm" if later else "with a result"
-    seconds = sum(request.evaluation.seconds or 0.0 for request in (*own, *later))
+    n_reused = sum(request.reused for request in trainings)
+    split += f"; {n_reused} reused from other runs" if n_reused else ""
+    seconds = sum(request.evaluation.seconds or 0.0 for request in trainings)
     return [
         (f"Gain over {reference}", gain, interval),
         ("Cost", cost, word),
-        ("Trainings", str(len(own) + len(later)), split),
-        ("Time", duration_text(seconds), _span([*own, *later])),
+        ("Trainings", str(len(trainings)), split),
+        # Other runs may have been long ago, so there is no time from first to last.
+        ("Time", duration_text(seconds), "of training" if n_reused else _span(trainings)),
     ]
 
 

@@ -105,6 +105,11 @@ def _correction(n: int) -> str:
     return f", corrected for {n} comparisons" if n > 1 else ""
 
 
+def other_verdict(found: Confirmation, name: Callable[[str], str] = str) -> str:
+    """Return the line on a confirmation that is not the one that is said of its run."""
+    return f"another confirmation, run '{found.name}': {verdict(found, name).sentence}"
+
+
 class _Baseline(NamedTuple):
     """What is said of the best baseline, where it is better than the reference; `beats` only if it beats that."""
 

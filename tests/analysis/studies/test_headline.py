@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,7 @@ from aquasurf_ray.analysis.report.live import RunList
 from aquasurf_ray.analysis.report.pictures.kinds import KINDS
 from aquasurf_ray.analysis.report.report_page import document
 from aquasurf_ray.analysis.studies.findings import read_findings
-from aquasurf_ray.analysis.studies.headline import best_of_run, confirmation_of
+from aquasurf_ray.analysis.studies.headline import best_of_run, confirmation_of, finished_confirmations
 from aquasurf_ray.analysis.studies.run_comparison import compare_runs
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process
@@ -141,6 +143,46 @@ def test_the_list_of_runs_is_read_again_after_a_confirmation(tmp_path):
         store.release_lease(lease, "finished")
         row = runs.read()[0]
         assert (row["metric"], row["best"], row["confirmed"]) == ("test_accuracy", pytest.approx(0.795), CONFIRMED)
+
+
+def confirm_again(store, name, judge):
+    """Confirms the run by the same trainings on another split, as `confirm --judge` does."""
+    first = store.run("synthetic-confirm")
+    ids = [function.id for function in store.candidates(first.id)]
+    new = NewRun(name, "confirm", 1, first.config | {"judge": judge}, name, 3, 4, None, "0.1.0")
+    lease = store.acquire_lease(store.create_run(new, ids).id, this_process())
+    for each in (request.evaluation for request in store.snapshot(first.id).evaluations):
+        store.claim(lease, each.function_id, each.seed, origin="proposal", recipe_change=each.recipe_change)
+    store.release_lease(lease, "finished")
+
+
+def test_a_confirmation_on_the_validation_split_stands_beside_the_one_on_the_test_split(tmp_path, capsys):
+    url = f"sqlite:///{tmp_path}/s.db"
+    with Store.open(url) as store:
+        store.release_lease(fill_store(store), "finished")
+        before = document(read_findings(store, NAME, "", quick=True))["heading"]
+        confirm_again(store, "by-validation", "validation")
+        found = read_findings(store, NAME, "", quick=True)
+        assert (found.confirmation.name, found.best.confirmed) == ("synthetic-confirm", CONFIRMED)
+        assert [other.name for other in found.other_confirmations] == ["by-validation"]
+        assert RunList(store).read()[0]["confirmed"] == CONFIRMED
+        heading = document(found)["heading"]
+        confirm_again(store, "by-test", "test")
+        assert finished_confirmations(store.runs(), store.run(NAME)) == (
+            "by-test", "synthetic-confirm", "by-validation"
+        )  # fmt: skip
+        # The trainings of the last one are all reused, and its verdict rests on them all the same.
+        again = document(read_findings(store, NAME, "", quick=True))["heading"]
+    line = "nother confirmation, run 'by-validation': no function beats relu(x): the best, "
+    assert f"A{line}" in html.unescape(heading)
+    assert "Another confirmation" not in before
+    numbers = [re.findall(r"<dt>(?:Trainings|Time)</dt><dd><b>(.*?)</b>", text) for text in (before, again)]
+    assert numbers[0] == numbers[1] == ["34", "1 min 6 s"]
+    assert "19 in the run, 15 to confirm; 15 reused from other runs" in again
+    assert main(["top", NAME, "--store", url]) == 0
+    assert f"a{line}" in capsys.readouterr().out
+    assert main(["status", NAME, "--store", url]) == 0
+    assert f"a{line}" in capsys.readouterr().out
 
 
 def test_find_lists_functions_in_the_order_of_the_confirmation(synthetic_run_url, store, capsys):
