@@ -38,6 +38,10 @@ def front(findings: Findings) -> str:
         for name, number, word in _numbers(findings, leader)
     )
     sentence = _with_title(_sentence(findings, leader, short_name), _sentence(findings, leader, str))
+    run = findings.run
+    if run.status == "failed" and run.message:
+        failed = _text(f"The run failed: {run.message}.")
+        sentence = failed if leader is None else f"{sentence}</p><p>{failed}"
     for other in findings.other_confirmations:
         sentence += f"</p><p>{_with_title(_line(other, short_name), _line(other, str))}"
     faces = f'<div class="faces">{curves}</div>' if curves else ""

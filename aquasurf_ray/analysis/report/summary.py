@@ -28,7 +28,7 @@ def heading(findings: Findings) -> str:
     run, status, best = findings.run, findings.status, findings.best
     lines = [
         f"Task <b>{_text(findings.task.name)}</b>, {status.finished} results, {len(findings.candidates)} candidates, "
-        f"seed {run.seed}. The run is {_text(run.status)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
+        f"seed {run.seed}. The run is {_text(run.status)}{_why(findings)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
     ]
     if best:
         name = _text(best.metric_name(findings.task.metric))
@@ -37,6 +37,12 @@ def heading(findings: Findings) -> str:
             f"<b>{findings.value(best.score):.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
         )
     return front(findings) + "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _why(findings: Findings) -> str:
+    """Return why the run ended as it did, unless the first sentence is about it."""
+    message = findings.run.message
+    return f": {_text(message)}" if message and findings.run.status != "failed" else ""
 
 
 def _at_change(best: Headline) -> str:
@@ -65,7 +71,7 @@ def leaderboard(findings: Findings) -> str:
     """Return the best functions and all baselines as a table; confirmed is the mean over other seeds."""
     rows = [row for row in findings.winners if row.rank <= SHOWN or row.baseline]
     if not rows:
-        n = len(findings.status.divergences)
+        n = findings.status.diverged
         return f"<p>No training has a score{f'; {n} diverged' if n else ' yet'}.</p>"
     columns = ("rank", "function", findings.metric_name, "test", "seeds", "confirmed", "step time", "seconds")
     cells = [_cells(findings, row) for row in rows]
