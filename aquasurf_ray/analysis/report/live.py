@@ -85,7 +85,7 @@ class EventTail:
             "function": names.get(event.function_id or 0, "the run"),
             "host": (data.get("by") or {}).get("host", "?"),
             "seconds": data.get("seconds") or 0.0,
-            "value": f"{on_split(self._metric.name)} {value:.4f}" if value is not None else "no score",
+            "value": f"{on_split(self._metric.name)} {value:z.4f}" if value is not None else "no score",
             "n": len(data.get("function_ids", ())),
         }
         if event.kind == "failed" and event.function_id is None:

@@ -34,7 +34,7 @@ def heading(findings: Findings) -> str:
         name = _text(best.metric_name(findings.task.metric))
         lines.append(
             f"Best: <code>{named(best.function)}</code>{_at_change(best)} with {name} "
-            f"<b>{findings.value(best.score):.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
+            f"<b>{findings.value(best.score):z.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
         )
     return front(findings) + "".join(f"<p>{line}</p>" for line in lines)
 
@@ -53,7 +53,9 @@ def _certainty(best: Headline) -> str:
     """Return what the number is: a confirmed mean, or a mean of the search with its noise."""
     if best.confirmed is not None:
         return f" (confirmed: {best.confirmed})"
-    return "" if best.noise is None else f" ± {best.noise:.4f} ({counted(len(best.row.seeds), 'seed')}, standard error)"
+    return (
+        "" if best.noise is None else f" ± {best.noise:z.4f} ({counted(len(best.row.seeds), 'seed')}, standard error)"
+    )
 
 
 def _against_reference(findings: Findings, best: Headline) -> str:
@@ -64,7 +66,7 @@ def _against_reference(findings: Findings, best: Headline) -> str:
     reference = findings.headline(findings.reference)
     if reference.is_confirmed is not best.is_confirmed:
         return ""
-    return f", {named(reference.function)} {findings.value(reference.score):.4f}"
+    return f", {named(reference.function)} {findings.value(reference.score):z.4f}"
 
 
 def leaderboard(findings: Findings) -> str:
@@ -89,7 +91,7 @@ def leaderboard(findings: Findings) -> str:
 
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     others = confirmed_mean(row, findings.confirmation, findings.seed_scores)
-    confirmed = "" if others.mean is None else f"{findings.value(others.mean):.4f}\N{NO-BREAK SPACE}({others.n})"
+    confirmed = "" if others.mean is None else f"{findings.value(others.mean):z.4f}\N{NO-BREAK SPACE}({others.n})"
     return [
         str(row.rank),
         marked(
@@ -97,8 +99,8 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
             baseline=row.baseline,
             reference=findings.is_reference(row.function),
         ),
-        f"{findings.value(row.score):.4f}",
-        "" if row.test_score is None else f"{findings.value(row.test_score):.4f}",
+        f"{findings.value(row.score):z.4f}",
+        "" if row.test_score is None else f"{findings.value(row.test_score):z.4f}",
         "" if row.noise is None else str(len(row.seeds)),
         confirmed if not others.n_diverged else f"diverged with {others.n_diverged} of {others.n}",
         "" if row.time_ratio is None else f"{row.time_ratio:.2f}",

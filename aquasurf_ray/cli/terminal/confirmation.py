@@ -67,7 +67,7 @@ def _notes(found: Confirmation) -> Iterator[str]:
     # The baselines were not selected for their scores, so what they lose is not shrinkage: it is the effect of the new
     # seeds, and of the rates if these were chosen.
     if found.seed_effect is not None:
-        change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"
+        change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):z.4f}"
         field = found.tuning.field
         cause = "the seed alone" if field is None else f"other seeds and of each one's best {field.replace('_', ' ')}"
         yield f"The baselines, which were not selected, {change} in the median: the effect of {cause}."
@@ -125,7 +125,7 @@ def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]
     value, gain = found.metric.value, function.against_reference
     low, high = interval(found.metric, found.judged(function))
     gain_low, gain_high = _gain_ends(found, gain)
-    between = None if gain_low is None or gain_high is None else f"[{gain_low:+.4f}, {gain_high:+.4f}]"
+    between = None if gain_low is None or gain_high is None else f"[{gain_low:+z.4f}, {gain_high:+z.4f}]"
     return {
         "selected": value(function.selected),
         "rate": function.rate,

@@ -40,7 +40,7 @@ def confirmed(findings: Findings) -> Chart | None:
     seeds = sorted({mean.n for mean in found.values()})
     words = (
         f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
-        f"{best.function} with {findings.value(found[best].mean):.4f}, down from {findings.value(best.score):.4f} at "
+        f"{best.function} with {findings.value(found[best].mean):z.4f}, down from {findings.value(best.score):z.4f} at "
         f"selection.{_diverged_text(findings)}"
     )
     rows = [_Row(row.function, row.baseline, row.score, mean) for row, mean in found.items()]
