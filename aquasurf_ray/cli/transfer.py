@@ -169,10 +169,11 @@ def _print_document(found: Transfer) -> None:
         }
         for function in found.functions
     ]
+    said = _verdict(found)
     about = {"run": found.name, "source": found.source, "source_task": found.source_task, "task": found.task}
     about |= {"metric": found.metric.name, "reference": found.reference, "note": _note(found)}
-    about |= {"verdict": _verdict(found).sentence, "winner": _verdict(found).function}
-    print_json({**about, "seeds": list(found.seeds), "functions": functions})
+    judged = {"verdict": said.sentence, "winner": said.function}
+    print_json({**about, **judged, "seeds": list(found.seeds), "functions": functions})
 
 
 # One printer a format: a new format is a line here and a member of `Table`.
