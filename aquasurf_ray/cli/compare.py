@@ -97,7 +97,7 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "confirmed_by": "confirmed by",
         "confirmed_function": "best confirmed function",
         "confirmed_recipe_change": "its change of the recipe",
-        "reached": f"evaluations until {'both have a best' if goal is None else format(goal, '.4f')}",
+        "reached": f"evaluations until {'both have a best' if goal is None else format(goal, 'z.4f')}",
     }
     for side in sides:
         # An empty cell would read as unknown.
@@ -118,4 +118,4 @@ def _plain(cell: Any) -> str:
     if cell is None:
         return "-"
     # Settings and scores share a column, so cells are formatted one by one and not by column.
-    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    return f"{cell:z.4f}" if isinstance(cell, float) else str(cell)

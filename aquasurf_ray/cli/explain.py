@@ -75,7 +75,7 @@ def _document(found: Explained) -> dict[str, Any]:
 
 
 def _print(found: Explained) -> None:
-    print(f"{found.words}\n\n{on_split(found.metric)} {found.value:.4f}\n")
+    print(f"{found.words}\n\n{on_split(found.metric)} {found.value:z.4f}\n")
     has_roles = any(layer.role for layer in found.explanation.layers)
     rows = []
     for layer in found.explanation.layers:

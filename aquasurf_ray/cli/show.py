@@ -19,7 +19,6 @@ from aquasurf_ray.cli.terminal.function_lines import print_function
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, ReaderModules, StoreOption
-from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.user_modules import import_modules, register_values_of
 
 if TYPE_CHECKING:
@@ -48,13 +47,13 @@ def show(
         names = _neighbor_names(opened, found.known) if found.known else {}
         learned = _learned(opened, found.known) if found.known else {}
         families = opened.families(found.known.function.id) if found.known else []
-        surrogates = {run.name: run.config.get("surrogate", EARLIER_SURROGATE) for run in opened.runs()}
+        runs = {run.name: run for run in opened.runs()}
     if found.known is None and found.expression is None:
         from aquasurf_ray.driver.operator_origin import origins_told  # reads the runs again
 
         with origins_told([function], store):
             raise BadUse(found.problem or "")
-    document = function_document(found, names, surrogates, learned)
+    document = function_document(found, names, runs, learned)
     document["families"] = [family_document(family) for family in families]
     if as_json:
         print_json(document)

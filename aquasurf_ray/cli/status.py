@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
-from aquasurf_ray.analysis.studies.headline import best_of_run
+from aquasurf_ray.analysis.studies.headline import best_of_run, other_confirmations
 from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, run_settings, status_document
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
+
+if TYPE_CHECKING:
+    import aquasurf_ray.store as stored
 
 app = Commands()
 
@@ -48,11 +51,14 @@ def status(
             for one, activity in zip(found, activities, strict=True)
         ]
         now = activity_document(activities[0], opened.failure_causes(runs[0].id)) if name else {}
+        others = _other_verdicts(opened, runs[0]) if name else []
     if as_json:
         documents = [doc | {"settings": run_settings(run)} for run, doc in zip(runs, documents, strict=True)]
-        print_json(documents[0] | now if name else documents)
+        print_json(documents[0] | now | {"other_verdicts": others} if name else documents)
     elif name:
         _print_status(documents[0])
+        for line in others:
+            print(f"\n{line}")
         print_activity(now)
     elif documents:
         filled = {column for document in documents for column, value in document.items() if value is not None}
@@ -65,6 +71,16 @@ def status(
                 print(f"the driver of run '{document['run']}' has died; resume with: {again}", file=sys.stderr)
     else:
         print("no runs yet; start one with: aquasurf search digits")
+
+
+def _other_verdicts(opened: stored.Store, run: stored.Run) -> list[str]:
+    """Return a line on each confirmation of a run besides the one that its best function is said by."""
+    others = other_confirmations(opened, run)
+    if not others:
+        return []
+    from aquasurf_ray.analysis.studies.verdict import other_verdict  # loads the expression language
+
+    return [other_verdict(other) for other in others]
 
 
 def _print_status(document: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def top(
     """List the best functions of a run, and all baselines for comparison.
 
     After a confirmation, functions are ranked by their confirmed means, on the split that judged, which are in the
-    column `confirmed`; functions without one are ranked by their validation scores. Without a confirmation, `confirmed`
+    column `confirmed`; functions without one follow, by their validation scores. Without a confirmation, `confirmed`
     is the mean of the trainings with seeds other than the row's own. `time_ratio` and `memory_ratio` are training-step
     time and activation memory relative to ReLU on the same device. The reference is the baseline that gains are over.
     """

@@ -19,6 +19,7 @@ from aquasurf_ray.driver.settings.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.transferred_run import Transfer, TransferredFunction
+    from aquasurf_ray.analysis.studies.verdict import Verdict
 
 app = Commands()
 
@@ -51,7 +52,8 @@ def transfer(
     """Train the best functions of a run on another task.
 
     Trains them and the baselines, and prints medians over the seeds, means with 95% intervals, and paired t-tests
-    against the task's reference, with Holm's correction for the number of functions, all on the validation split.
+    against the task's reference, with Holm's correction for the number of functions, all on the validation split; the
+    best mean comes first. One sentence says whether a function beats the reference.
     Existing results are reused, so another --format costs nothing.
     """
     from aquasurf_ray.analysis.studies.transferred_run import read_transfer
@@ -111,10 +113,20 @@ def _note(found: Transfer) -> str:
     return f"Source: {source}. {means}. {gains}"
 
 
+def _verdict(found: Transfer) -> Verdict:
+    from aquasurf_ray.analysis.studies.verdict import transfer_verdict
+
+    return transfer_verdict(found)
+
+
+def _said(found: Transfer) -> str:
+    return f"{_note(found)} {_verdict(found)}"
+
+
 def _print_plain(found: Transfer) -> None:
     print(f"{_title(found)}:\n")
     print_table(COLUMNS, [list(_metrics(found, function).values()) for function in found.functions])
-    print(f"\n{fill(_note(found), WIDTH)}")
+    print(f"\n{fill(_note(found), WIDTH)}\n\n{_verdict(found).sentence}")
 
 
 def _cells(found: Transfer) -> list[list[str]]:
@@ -123,7 +135,7 @@ def _cells(found: Transfer) -> list[list[str]]:
 
 
 def _print_markdown(found: Transfer) -> None:
-    print_markdown(_title(found), COLUMNS, [[f"`{row[0]}`", *row[1:]] for row in _cells(found)], _note(found))
+    print_markdown(_title(found), COLUMNS, [[f"`{row[0]}`", *row[1:]] for row in _cells(found)], _said(found))
 
 
 def _print_latex(found: Transfer) -> None:
@@ -133,7 +145,7 @@ def _print_latex(found: Transfer) -> None:
     # The formula replaces the function's text; the other cells are numbers, which need no escaping.
     names = [_marked(found, each, f"${latex(each.function)}$") for each in found.functions]
     rows = [[name, *row[1:]] for name, row in zip(names, _cells(found), strict=True)]
-    print_latex(_title(found), COLUMNS, rows, "l" + "r" * (len(COLUMNS) - 1), _note(found))
+    print_latex(_title(found), COLUMNS, rows, "l" + "r" * (len(COLUMNS) - 1), _said(found))
 
 
 def _print_csv(found: Transfer) -> None:
@@ -157,9 +169,11 @@ def _print_document(found: Transfer) -> None:
         }
         for function in found.functions
     ]
+    said = _verdict(found)
     about = {"run": found.name, "source": found.source, "source_task": found.source_task, "task": found.task}
     about |= {"metric": found.metric.name, "reference": found.reference, "note": _note(found)}
-    print_json({**about, "seeds": list(found.seeds), "functions": functions})
+    judged = {"verdict": said.sentence, "winner": said.function}
+    print_json({**about, **judged, "seeds": list(found.seeds), "functions": functions})
 
 
 # One printer a format: a new format is a line here and a member of `Table`.

@@ -302,7 +302,7 @@ class RunView:
             return ""
         function, value = self.best
         trained = with_change(function, self.best_change)
-        return f"{value:.4f} {trained}" if self.metric == "accuracy" else f"{self.metric} {value:.4g} {trained}"
+        return f"{value:z.4f} {trained}" if self.metric == "accuracy" else f"{self.metric} {value:.4g} {trained}"
 
 
 class Callback(Protocol):

@@ -47,7 +47,8 @@ class RunStatus:
     """The counts of a run for display: evaluations by status and by (origin, status), spectra of its candidates.
 
     `stopped_early` counts the done evaluations that a rule ended before their last epoch; `failures` and `divergences`
-    are the evaluations that have failed or diverged.
+    are the evaluations that have failed or diverged. `reopened` has the reasons of those that diverged in a run that
+    failed for it, which blamed its task and queued them again.
     """
 
     run: Run
@@ -62,6 +63,12 @@ class RunStatus:
     best: LeaderboardRow | None
     failures: tuple[RequestedEvaluation, ...]
     divergences: tuple[RequestedEvaluation, ...]
+    reopened: tuple[str, ...] = ()
+
+    @property
+    def diverged(self) -> int:
+        """Return the number of evaluations that diverged, those that are queued again among them."""
+        return self.by_status.get("diverged", 0) + len(self.reopened)
 
     @property
     def finished(self) -> int:

@@ -280,7 +280,21 @@ def test_top_and_show_tell_what_other_seeds_gave(finished, capsys):
     assert second.split()[3:5] == ["-", "-"]
     _, out, _ = run(capsys, "show", "mul(sigmoid(x),elu(x))")
     assert "seeds        digits, val_accuracy with seeds 0, 1, 2: 0.9500, 0.9000, 0.9300" in out
-    assert "mean         0.9267, 95% interval 0.8642 to 0.9892" in out
+    assert "mean         0.9150, 95% interval 0.7244 to 1.0000, over seeds 1, 2; a search selected by seed 0" in out
+
+
+def test_show_has_the_mean_of_the_seeds_that_confirmed_at_the_rate_that_was_confirmed(synthetic_run_url, capsys):
+    """Of the recipe as it is there are the score that selected and one that chose a rate, and no confirming ones."""
+    with Store.open(synthetic_run_url) as store:
+        best = store.leaderboard(run_id=1, n=1)[0].function
+    _, out, _ = run(capsys, "show", best, "--json", "--store", synthetic_run_url)
+    own, doubled = json.loads(out)["seeds"]
+    assert (own["recipe_change"], own["mean_seeds"], own["selecting_seeds"]) == (None, [3], [0])
+    assert (doubled["recipe_change"], doubled["mean_seeds"]) == ("learning_rate*2", [1, 2])
+    assert doubled["mean"] == pytest.approx(0.815)
+    _, out, _ = run(capsys, "show", best, "--store", synthetic_run_url)
+    assert "mean         0.7500, over seed 3; a search selected by seed 0\n" in out
+    assert "learning_rate*2, val_accuracy with seeds 1, 2, 3: " in out
 
 
 def run_top(capsys, *options):

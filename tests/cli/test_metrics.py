@@ -8,7 +8,11 @@ import json
 
 import pytest
 
+from aquasurf_ray.analysis.studies.confirmation import PairedDifference
+from aquasurf_ray.analysis.studies.verdict import difference_text
 from aquasurf_ray.cli.main import main
+from aquasurf_ray.cli.terminal.output import print_table
+from aquasurf_ray.cli.terminal.paper_table import cell
 from aquasurf_ray.store import (
     CostRecord,
     EvaluationResult,
@@ -17,6 +21,7 @@ from aquasurf_ray.store import (
     NewRun,
     Store,
     SuggestionRecord,
+    TaskMetric,
     this_process,
 )
 
@@ -164,3 +169,16 @@ def test_a_task_that_names_no_metric_is_of_a_time_when_it_was_accuracy(wine, cap
     assert " ".join(header.split()) == "rank val_accuracy test_accuracy val_loss seconds seed baseline function"
     assert row.split()[:3] == ["1", "0.7500", "-"]
     assert "val_accuracy     0.7500" in said(capsys, "show", "relu(x)")
+
+
+def test_a_number_that_is_rounded_to_zero_has_no_sign(capsys):
+    """A gain of -0.00001 in a table would read as a loss, and so would an end of an interval."""
+    print_table(["gain", "ratio"], [[-0.00001, -0.001], [-0.0, 0.5], [-0.0001, -0.5]], {"ratio": 2})
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["0.0000", "0.00"],
+        ["0.0000", "0.50"],
+        ["-0.0001", "-0.50"],
+    ]
+    assert cell(-0.00001) == "0.0000"
+    level = PairedDifference(-0.0001, 0.9, low=-0.0002, high=0.0001)
+    assert difference_text(TaskMetric(), level, signed=True) == "+0.0 points [0.0, 0.0]"

@@ -44,8 +44,8 @@ def test_top_marks_one_reference_among_the_baselines(url, capsys):
 
 def test_top_says_after_a_confirmation_what_ranks(url, capsys):
     said = (
-        "confirmed: mean on the test split (run 'synthetic-confirm'), which ranks; functions without one rank by their "
-        "validation score"
+        "confirmed: mean on the test split (run 'synthetic-confirm'), which ranks; functions without one follow, by "
+        "their validation score"
     )
     assert top(capsys, url).splitlines()[-1] == said
     *_, ranks, front = top(capsys, url, "-n", "1", "--pareto").splitlines()

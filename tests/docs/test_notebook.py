@@ -46,7 +46,7 @@ def test_the_notebook_searches_judges_draws_and_trains(tmp_path: Path, monkeypat
     table = results(leaderboard)[0]["text/plain"]
     assert best in table
     assert f"{score:.4f}"[:5] in table
-    assert re.search(r"relu(:| by) .* at each one's best rate, 3 seeds", results(judging)[0]["text/plain"])
+    assert re.search(r"relu(\(x\))?(:| by|,) .* at each one's best rate, 3 seeds", results(judging)[0]["text/plain"])
     assert any("image/png" in output.get("data", {}) for output in drawing)
     accuracies = ast.literal_eval(results(training)[0]["text/plain"])
     assert "relu(x)" in accuracies

@@ -13,9 +13,10 @@ from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.run_origin import DRAWS, STUDY, has_task, knows_task
-from aquasurf_ray.analysis.studies.verdict import difference_text, verdict
+from aquasurf_ray.analysis.studies.verdict import difference_text, other_verdict, p_text, verdict
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
 
@@ -37,6 +38,12 @@ def front(findings: Findings) -> str:
         for name, number, word in _numbers(findings, leader)
     )
     sentence = _with_title(_sentence(findings, leader, short_name), _sentence(findings, leader, str))
+    run = findings.run
+    if run.status == "failed" and run.message:
+        failed = _text(f"The run failed: {run.message}.")
+        sentence = failed if leader is None else f"{sentence}</p><p>{failed}"
+    for other in findings.other_confirmations:
+        sentence += f"</p><p>{_with_title(_line(other, short_name), _line(other, str))}"
     faces = f'<div class="faces">{curves}</div>' if curves else ""
     return f'<p class="verdict">{sentence}</p>{faces}<dl class="numbers">{numbers}</dl>'
 
@@ -62,9 +69,20 @@ def _sentence(findings: Findings, leader: LeaderboardRow | None, name: Callable[
     best, reference = name(leader.function), name(findings.reference.function)
     if gain.gain <= 0:
         far = f"{by} worse" if gain.gain else "no better"
-        return f"Nothing found so far beats {reference}: the best, {best}, is {far}.{_how_to_search_on(findings)}"
-    not_confirmed = f"Not confirmed: {best} is {by} better than {reference} in the search, which may be luck."
-    return not_confirmed + _how_to_confirm(findings)
+        said, how = f"Nothing found so far beats {reference}: the best, {best}, is {far}.", _how_to_search_on(findings)
+    else:
+        said = f"Not confirmed: {best} is {by} better than {reference} in the search, which may be luck."
+        how = _how_to_confirm(findings)
+    return f"{said}{_best_baseline(findings, findings.reference, name)}{how}"
+
+
+def _best_baseline(findings: Findings, reference: LeaderboardRow, name: Callable[[str], str]) -> str:
+    """Return the sentence on the best baseline of a search; empty where none is better than the reference."""
+    best = next((row for row in findings.winners if row.baseline), reference)
+    if best.score <= reference.score:
+        return ""
+    by = difference_text(findings.task.metric, PairedDifference(best.score - reference.score, None))
+    return f" The best baseline, {name(best.function)}, is {by} better."
 
 
 def _how_to_search_on(findings: Findings) -> str:
@@ -93,6 +111,11 @@ def _how_to_confirm(findings: Findings) -> str:
     return f" Confirm it with: aquasurf confirm {shlex.quote(run.name)}{findings.store_option}"
 
 
+def _line(other: Confirmation, name: Callable[[str], str]) -> str:
+    line = other_verdict(other, name)
+    return f"{line[0].upper()}{line[1:]}."
+
+
 def _gain(findings: Findings, leader: LeaderboardRow) -> PairedDifference:
     """Return the confirmed gain over the reference, or that of the search, which has no interval."""
     confirmed = findings.confirmation.functions if findings.confirmation else ()
@@ -108,21 +131,27 @@ def _numbers(findings: Findings, leader: LeaderboardRow | None) -> list[Numbers]
     gain, interval = "-", "no score yet"
     if leader is not None and (difference := _gain(findings, leader)).gain is not None:
         gain, _, ends = difference_text(findings.task.metric, difference, signed=True).partition(" [")
-        interval = f"95% interval [{ends}" if ends else "no interval: not confirmed"
+        p = p_text(difference, findings.confirmation.functions) if findings.confirmation else ""
+        interval = f"95% interval [{ends}{p}" if ends else "no interval: not confirmed"
         interval += "" if findings.task.metric.higher_is_better else "; how much lower it is"
     cost, word = "-", "step time relative to ReLU, not measured"
     if leader is not None and leader.time_ratio is not None:
         cost, word = f"{leader.time_ratio:.2f} x", "step time relative to ReLU"
         word += f"; memory {leader.memory_ratio:.2f} x" if leader.memory_ratio is not None else ""
-    own = [request for request in findings.finished if not request.reused]
-    later = [request for request in findings.confirming if request.evaluation.finished and not request.reused]
+    # All that the verdict rests on, those too that another run had trained: each of them once.
+    own = {request.evaluation.id: request for request in findings.finished}
+    later = [each for each in findings.confirming if each.evaluation.finished and each.evaluation.id not in own]
+    trainings = [*own.values(), *later]
     split = f"{len(own)} in the run, {len(later)} to confirm" if later else "with a result"
-    seconds = sum(request.evaluation.seconds or 0.0 for request in (*own, *later))
+    n_reused = sum(request.reused for request in trainings)
+    split += f"; {n_reused} reused from other runs" if n_reused else ""
+    seconds = sum(request.evaluation.seconds or 0.0 for request in trainings)
     return [
         (f"Gain over {reference}", gain, interval),
         ("Cost", cost, word),
-        ("Trainings", str(len(own) + len(later)), split),
-        ("Time", duration_text(seconds), _span([*own, *later])),
+        ("Trainings", str(len(trainings)), split),
+        # Other runs may have been long ago, so there is no time from first to last.
+        ("Time", duration_text(seconds), "of training" if n_reused else _span(trainings)),
     ]
 
 

@@ -85,7 +85,7 @@ class EventTail:
             "function": names.get(event.function_id or 0, "the run"),
             "host": (data.get("by") or {}).get("host", "?"),
             "seconds": data.get("seconds") or 0.0,
-            "value": f"{on_split(self._metric.name)} {value:.4f}" if value is not None else "no score",
+            "value": f"{on_split(self._metric.name)} {value:z.4f}" if value is not None else "no score",
             "n": len(data.get("function_ids", ())),
         }
         if event.kind == "failed" and event.function_id is None:
@@ -100,7 +100,8 @@ def run_now(store: Store, run: Run, tail: EventTail) -> Json:
     now = activity_document(activity, store.failure_causes(run.id))
     events, row = tail.read(), _row(status, activity, best_of_run(store, status))
     live = now["live"] or {"workers": [], "ending": None, "age": 0.0, **_rate_of_loops(row, now["loops"], tail)}
-    reasons = Counter(str(each.evaluation.reason).partition(":")[0] for each in status.divergences)
+    diverged = [*(str(each.evaluation.reason) for each in status.divergences), *status.reopened]
+    reasons = Counter(reason.partition(":")[0] for reason in diverged)
     causes = [{"n": n, "text": f"diverged: {reason}"} for reason, n in reasons.most_common()]
     causes += [{"n": cause["tries"], "text": f"failed: {cause['cause']}"} for cause in now["failure_causes"]]
     return row | {
@@ -161,7 +162,7 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
         "status": standing(run, activity),
         "evaluations": status.finished,
         "wanted": None if run.budget is None else run.budget + baselines,
-        "diverged": status.by_status.get("diverged", 0),
+        "diverged": status.diverged,
         "failed": status.by_status.get("failed", 0),
         "metric": best.metric_name(metric) if best else on_split(metric.name),
         "best": metric.value(best.score) if best else None,

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.live import EventTail, RunList, run_now
 from aquasurf_ray.analysis.report.template import EMPTY, packed_plotly, plain_page, render
-from aquasurf_ray.analysis.studies.headline import finished_confirmation
+from aquasurf_ray.analysis.studies.headline import finished_confirmations
 from aquasurf_ray.store import BadRecord, RunNotFound, Store, StoreError
 
 LOOPBACK = "127.0.0.1"
@@ -56,7 +56,7 @@ class LiveRun:
         self._building, self._reading = threading.Lock(), threading.Lock()
         self._tail = EventTail(store, store.run(name))
         self._seq = -1
-        self._confirmation: str | None = None
+        self._confirmations: tuple[str, ...] = ()
         self._shown: Json = {}
 
     def now(self) -> Json:
@@ -87,16 +87,16 @@ class LiveRun:
 
         run = self._store.run(self._name)
         new = self._store.events(run.id, after=max(self._seq, 0))
-        confirmation = finished_confirmation(self._store.runs(), run)  # a run with a log of its own
-        if self._shown and not new and confirmation == self._confirmation:
+        confirmations = finished_confirmations(self._store.runs(), run)  # runs with logs of their own
+        if self._shown and not new and confirmations == self._confirmations:
             return
         quick = run.status in ("new", "running")
         findings = read_findings(self._store, self._name, self._again(), self._store_option, quick=quick)
         # Read before the findings: a line that comes in between is found again by the next request.
         self._seq = new[-1].seq if new else self._seq
-        self._confirmation = confirmation
+        self._confirmations = confirmations
         shown = document(findings)
-        version = f"{self._seq}-{run.status}-{confirmation or ''}"
+        version = f"{self._seq}-{run.status}-{','.join(confirmations)}"
         self._shown = shown | {"version": version, "body": body(shown)}
 
 

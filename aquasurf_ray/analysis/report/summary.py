@@ -17,8 +17,7 @@ from aquasurf_ray.store import LeaderboardRow
 
 SHOWN = 10
 _NOTES = {
-    "confirmed": "Confirmed: mean over seeds that the function was not selected on, with their number; after a "
-    "confirmation, on the split that judged.",
+    "confirmed": "Confirmed: mean over seeds that the function was not selected on, with their number.",
     "seeds": "Seeds: number of trainings in the search that the metrics are means over.",
     "step time": "Step time: training-step time relative to ReLU.",
 }
@@ -29,15 +28,21 @@ def heading(findings: Findings) -> str:
     run, status, best = findings.run, findings.status, findings.best
     lines = [
         f"Task <b>{_text(findings.task.name)}</b>, {status.finished} results, {len(findings.candidates)} candidates, "
-        f"seed {run.seed}. The run is {_text(run.status)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
+        f"seed {run.seed}. The run is {_text(run.status)}{_why(findings)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
     ]
     if best:
         name = _text(best.metric_name(findings.task.metric))
         lines.append(
             f"Best: <code>{named(best.function)}</code>{_at_change(best)} with {name} "
-            f"<b>{findings.value(best.score):.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
+            f"<b>{findings.value(best.score):z.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
         )
     return front(findings) + "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _why(findings: Findings) -> str:
+    """Return why the run ended as it did, unless the first sentence is about it."""
+    message = findings.run.message
+    return f": {_text(message)}" if message and findings.run.status != "failed" else ""
 
 
 def _at_change(best: Headline) -> str:
@@ -48,7 +53,9 @@ def _certainty(best: Headline) -> str:
     """Return what the number is: a confirmed mean, or a mean of the search with its noise."""
     if best.confirmed is not None:
         return f" (confirmed: {best.confirmed})"
-    return "" if best.noise is None else f" ± {best.noise:.4f} ({counted(len(best.row.seeds), 'seed')}, standard error)"
+    return (
+        "" if best.noise is None else f" ± {best.noise:z.4f} ({counted(len(best.row.seeds), 'seed')}, standard error)"
+    )
 
 
 def _against_reference(findings: Findings, best: Headline) -> str:
@@ -59,20 +66,23 @@ def _against_reference(findings: Findings, best: Headline) -> str:
     reference = findings.headline(findings.reference)
     if reference.is_confirmed is not best.is_confirmed:
         return ""
-    return f", {named(reference.function)} {findings.value(reference.score):.4f}"
+    return f", {named(reference.function)} {findings.value(reference.score):z.4f}"
 
 
 def leaderboard(findings: Findings) -> str:
     """Return the best functions and all baselines as a table; confirmed is the mean over other seeds."""
     rows = [row for row in findings.winners if row.rank <= SHOWN or row.baseline]
     if not rows:
-        n = len(findings.status.divergences)
+        n = findings.status.diverged
         return f"<p>No training has a score{f'; {n} diverged' if n else ' yet'}.</p>"
     columns = ("rank", "function", findings.metric_name, "test", "seeds", "confirmed", "step time", "seconds")
     cells = [_cells(findings, row) for row in rows]
     # A column without a single value, such as the test score of a task without a test split, is left out.
     filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     notes = [_NOTES[columns[i]] for i in filled if columns[i] in _NOTES]
+    if findings.confirmation is not None:
+        split, metric = findings.confirmation.judge, findings.metric_name
+        notes.append(f"Confirmed means, on the {split} split, rank; functions without one follow, by their {metric}.")
     # A column's first click sorts what is best to the top; more seeds say more.
     down = {"seeds"} | ({findings.metric_name, "test", "confirmed"} if findings.task.metric.higher_is_better else set())
     board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells], sortable=True, down=down)
@@ -81,7 +91,7 @@ def leaderboard(findings: Findings) -> str:
 
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     others = confirmed_mean(row, findings.confirmation, findings.seed_scores)
-    confirmed = "" if others.mean is None else f"{findings.value(others.mean):.4f}\N{NO-BREAK SPACE}({others.n})"
+    confirmed = "" if others.mean is None else f"{findings.value(others.mean):z.4f}\N{NO-BREAK SPACE}({others.n})"
     return [
         str(row.rank),
         marked(
@@ -89,8 +99,8 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
             baseline=row.baseline,
             reference=findings.is_reference(row.function),
         ),
-        f"{findings.value(row.score):.4f}",
-        "" if row.test_score is None else f"{findings.value(row.test_score):.4f}",
+        f"{findings.value(row.score):z.4f}",
+        "" if row.test_score is None else f"{findings.value(row.test_score):z.4f}",
         "" if row.noise is None else str(len(row.seeds)),
         confirmed if not others.n_diverged else f"diverged with {others.n_diverged} of {others.n}",
         "" if row.time_ratio is None else f"{row.time_ratio:.2f}",

@@ -98,7 +98,13 @@ function dataTable(columns, caption, sorted) {
   return { host, fill(found) { rows = found; show(); } };
 }
 
-const number = (value, digits) => (value === null || value === undefined ? "" : value.toFixed(digits));
+// Returns a number as text; one that is rounded to zero has no sign.
+function number(value, digits) {
+  if (value === null || value === undefined) return "";
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text;
+}
+
 let functions = null; // the table of all functions, with the words that it is searched for
 
 function functionColumns() {

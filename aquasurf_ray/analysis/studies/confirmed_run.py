@@ -27,6 +27,7 @@ from aquasurf_ray.analysis.studies.confirmation import (
 )
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.analysis.studies.reference import reference_name
+from aquasurf_ray.analysis.studies.run_origin import DRAWS, STUDY
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.seed_means import leader_seeds_of, mean_of
@@ -74,7 +75,9 @@ class Confirmation:
     and `best_baseline` the baseline with the best mean. Gains are unknown where the reference is not among the
     functions. `tuning` has the changes of the recipe that each function was tried with, and the choosing seeds; `seeds`
     are the judging ones. `seed_effect` is the median loss of the baselines. They were not selected, so this loss is the
-    common effect of the seed that the functions were selected on, and no part of the expected loss of winners.
+    common effect of the seed that the functions were selected on, and no part of the expected loss of winners. If the
+    scores of `of` were told by a loop of the user's own (`is_told`), no loss is known: its trainings may differ from
+    the task's in more than the seed.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Confirmation:
     reference: str = REFERENCE
     best_baseline: str | None = None
     tuning: Tuning = NOT_TUNED
+    is_told: bool = False
 
     @property
     def over(self) -> ConfirmedFunction | None:
@@ -135,7 +139,7 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     reference, relu = (_place(ids, baselines.get(name)) for name in (reference_name(run), REFERENCE))
     best = _best(judged, [i for i in range(len(ids)) if i not in winning])
     over_reference, over_best, over_relu = (_compared(judged, place, winning) for place in (reference, best, relu))
-    tried = tuning.tried(requests, ids)
+    tried, is_told = tuning.tried(requests, ids), STUDY in of.config or DRAWS in of.config
     confirmed = [
         ConfirmedFunction(
             function=function.name,
@@ -147,7 +151,10 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
             against_best_baseline=over_best[i],
             against_relu=over_relu[i],
             shrinkage=shrinkage(
-                selected.get(function.id), mean, model if i in winning else None, n_selecting.get(function.id, 1)
+                None if is_told else selected.get(function.id),
+                mean,
+                model if i in winning else None,
+                n_selecting.get(function.id, 1),
             ),
             recipe_change=chosen[function.id],
             rate=tuning.value(chosen[function.id]),
@@ -165,6 +172,7 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
         reference=reference_name(run) if reference is None else functions[reference].name,
         best_baseline=None if best is None else functions[best].name,
         tuning=tuning,
+        is_told=is_told,
     )
     in_order = sorted(confirmed, key=lambda each: (each.baseline, -found.judged(each).merit))
     return replace(found, functions=tuple(in_order))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
-from aquasurf_ray.analysis.studies.headline import Headline, best_of, confirmation_of, headline_of
+from aquasurf_ray.analysis.studies.headline import Headline, best_of, confirmation_of, headline_of, other_confirmations
 from aquasurf_ray.analysis.studies.ranking import one_each, ranked
 from aquasurf_ray.analysis.studies.reference import reference_of
 from aquasurf_ray.analysis.studies.verdict import verdict
@@ -55,8 +55,10 @@ class Findings:
         layer_roles: the role of each layer in the spectra, "" for none (`workers.role_layers`); empty for a network
             without roles, or if no log has them.
         quick: leave out pictures that take longer than seconds to draw.
-        confirmation: the last finished confirmation of the run; of a run that is a confirmation, what it has so far.
+        confirmation: the finished confirmation that is said of the run; of a run that is a confirmation, what it has so
+            far.
         confirming: the evaluations of that confirmation, if it is another run.
+        other_confirmations: the run's other finished confirmations, the latest first.
         notes: people's notes on the run.
         reference_function: the function that gains are over; None if the store does not have it.
     """
@@ -80,6 +82,7 @@ class Findings:
     quick: bool = False
     confirmation: Confirmation | None = None
     confirming: tuple[RequestedEvaluation, ...] = ()
+    other_confirmations: tuple[Confirmation, ...] = ()
     notes: tuple[NoteRecord, ...] = ()
     layer_roles: dict[str, str] = field(default_factory=dict)
     reference_function: FunctionRecord | None = None
@@ -204,6 +207,7 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
         quick=quick,
         confirmation=confirmation,
         confirming=() if confirmation is None or confirmation.name == name else _evaluations(store, confirmation.name),
+        other_confirmations=other_confirmations(store, run),
         notes=tuple(store.notes(run.id)),
         reference_function=reference,
     )

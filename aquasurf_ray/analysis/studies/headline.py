@@ -91,8 +91,8 @@ def best_of_run(store: Store, status: RunStatus, runs: Sequence[Run] | None = No
 def confirmation_of(
     store: Store, run: Run, *, own: bool = False, runs: Sequence[Run] | None = None
 ) -> Confirmation | None:
-    """Return the last finished confirmation of a run, or None; with `own`, of a run that is a confirmation, what it has
-    so far. `runs` are all of the store, if they have been read."""
+    """Return the finished confirmation that is said of a run, or None; with `own`, of a run that is a confirmation,
+    what it has so far. `runs` are all of the store, if they have been read."""
     is_own = own and run.kind == "confirm"
     name = run.name if is_own else finished_confirmation(store.runs() if runs is None else runs, run)
     if name is None:
@@ -102,11 +102,32 @@ def confirmation_of(
     return read_confirmation(store, name)
 
 
+def other_confirmations(store: Store, run: Run) -> tuple[Confirmation, ...]:
+    """Return the finished confirmations of a run besides the one that is said of it, the latest first."""
+    names = finished_confirmations(store.runs(), run)[1:]
+    if not names:
+        return ()
+    from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
+
+    return tuple(read_confirmation(store, name) for name in names)
+
+
 def finished_confirmation(runs: Sequence[Run], run: Run) -> str | None:
-    """Return the name of the last finished confirmation of a run, or None."""
-    names = [
-        each.name
-        for each in runs
+    """Return the name of the finished confirmation that is said of a run, or None."""
+    names = finished_confirmations(runs, run)
+    return names[0] if names else None
+
+
+def finished_confirmations(runs: Sequence[Run], run: Run) -> tuple[str, ...]:
+    """Return the names of a run's finished confirmations, the one that is said of it first.
+
+    That is the last one on the test split, which selected nothing, or else the last one; the others follow, the latest
+    first.
+    """
+    found = [
+        each
+        for each in reversed(runs)
         if each.kind == "confirm" and each.config.get("confirms") == run.name and each.status == "finished"
     ]
-    return names[-1] if names else None
+    in_order = sorted(found, key=lambda each: each.config.get("judge", "test") != "test")
+    return tuple(each.name for each in in_order)

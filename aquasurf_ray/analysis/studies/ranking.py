@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,18 +14,16 @@ from aquasurf_ray.store.verbs.reading.leaderboard import front
 def ranked(rows: Sequence[LeaderboardRow], confirmation: Confirmation | None) -> list[LeaderboardRow]:
     """Return the rows of a leaderboard, which is in the order of scores, ranked by the means of a confirmation.
 
-    First come the confirmed winners, and the baselines that are as good as the last of these, by their means. The
-    others follow by their scores, which nothing has confirmed, baselines by their means.
+    First come all confirmed functions and baselines, by their means. The others follow in the order of their scores: a
+    single score on the validation split does not compare with a mean on the test split.
     """
     means = confirmed_means(confirmation)
-    if confirmation is None or not means:
+    if not means:
         return list(rows)
-    winners = [each.function for each in confirmation.functions if not each.baseline]
-    last = min((means[name] for name in winners if name in means), default=math.inf)
 
     def place(row: LeaderboardRow) -> tuple[bool, float]:
         mean = means.get(row.function)
-        return mean is None or mean < last, -(row.score if mean is None else mean)
+        return mean is None, -(row.score if mean is None else mean)
 
     return [replace(row, rank=rank) for rank, row in enumerate(sorted(rows, key=place), start=1)]
 

@@ -44,7 +44,8 @@ class TransferredFunction:
 
 @dataclass(frozen=True)
 class Transfer:
-    """The functions of run `source` on another task, best median first; `name` is the run that trained them.
+    """The functions of run `source` on another task, best mean first, as gains are of means; those that diverged with a
+    seed have none and come last, best median first. `name` is the run that trained them.
 
     `reference` is the function that gains are over, which are unknown where it is not among the functions;
     `source_judge` is the split of the confirmed means of `source`, None if that run is not confirmed.
@@ -129,5 +130,5 @@ def _median(scores: Scores) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _place(function: TransferredFunction) -> tuple[float, bool]:
-    return math.inf if function.median is None else -function.median, function.baseline
+def _place(function: TransferredFunction) -> tuple[float, float, bool]:
+    return -function.mean.merit, math.inf if function.median is None else -function.median, function.baseline

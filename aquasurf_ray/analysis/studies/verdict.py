@@ -1,21 +1,27 @@
-"""The verdict on a confirmation, in one sentence: does a function beat the reference, by how much, and how sure is
-that?
+"""The verdict on a confirmation or a transfer, in one sentence: does a function beat the reference, by how much, and
+how sure is that?
 
 A function beats another one if its mean on the split that judges is higher and the paired test is significant after
 Holm's correction for the number of winners. If several winners beat the reference, the sentence names the best of them.
+Intervals are of single gains, so a p-value next to one says for how many comparisons it was corrected. A baseline that
+is better than the reference is named too, since a function that is worse than the reference says less than that.
 Functions have the names that tables have for them, so that a reader finds them there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from aquasurf_ray.analysis.studies.confirmation import PairedDifference
+from aquasurf_ray.analysis.studies.confirmation import PairedDifference, with_holm
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
 from aquasurf_ray.store import TaskMetric
+
+if TYPE_CHECKING:
+    from aquasurf_ray.analysis.studies.transferred_run import Transfer
 
 
 @dataclass(frozen=True)
@@ -35,33 +41,122 @@ class Verdict:
         return f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith("no ") else f"{sentence}."
 
 
+class Judged(Protocol):
+    """What a verdict needs of a function: its gain over the reference, whose p-value is corrected unless it is a
+    baseline's."""
+
+    @property
+    def function(self) -> str: ...
+    @property
+    def baseline(self) -> bool: ...
+    @property
+    def against_reference(self) -> PairedDifference: ...
+
+
 def verdict(found: Confirmation, name: Callable[[str], str] = str) -> Verdict:
     """Return the verdict on a confirmation; `name` returns what the sentence calls a function."""
-    winners = [each for each in found.functions if not each.baseline and found.judged(each).mean is not None]
-    reference, conditions = name(found.reference), _conditions(found)
+    reference = name(found.reference)
     if found.over is None:
         return Verdict(
             f"no verdict: the reference, {reference}, is not among the functions of run '{found.name}'", None
         )
+    winners = [each for each in found.functions if not each.baseline and found.judged(each).mean is not None]
     better = next((each for each in winners if each.against_reference.is_better), None)
     if better is not None:
         by = difference_text(found.metric, better.against_reference)
-        return Verdict(
-            f"{name(better.function)} beats {reference} by {by}{_over_best(found, better, name)} {conditions}",
-            better.function,
-        )
+        beats = f"{name(better.function)} beats {reference} by {by}{_over_best(found, better, name)}"
+        return Verdict(f"{beats} {_conditions(found)}", better.function)
+    baseline = _best_baseline(found.metric, found.functions, found.reference, found.best_baseline, name)
+    said = _nothing_beats(found.metric, winners, reference, baseline, len(found.seeds), name)
+    return Verdict(f"{said}, {_conditions(found)}", None)
+
+
+def transfer_verdict(found: Transfer, name: Callable[[str], str] = str) -> Verdict:
+    """Return the verdict on a transfer: does a function beat the other task's reference?"""
+    reference, on = name(found.reference), f"on {found.task}, {counted(len(found.seeds), 'seed')}, validation split"
+    if all(each.function != found.reference for each in found.functions):
+        return Verdict(f"no verdict: the reference, {reference}, was not trained {on}", None)
+    known = [each for each in found.functions if each.mean.mean is not None]  # best mean first
+    winners = [each for each in known if not each.baseline]
+    best = next((each.function for each in known if each.baseline), None)
+    baseline = _best_baseline(found.metric, found.functions, found.reference, best, name)
+    better = next((each for each in winners if each.against_reference.is_better), None)
+    if better is not None:
+        by, also = difference_text(found.metric, better.against_reference), f"; {baseline.gains}" if baseline else ""
+        return Verdict(f"{name(better.function)} beats {reference} by {by}{also}, {on}", better.function)
+    said = _nothing_beats(found.metric, winners, reference, baseline, len(found.seeds), name)
+    return Verdict(f"{said}, {on}", None)
+
+
+def p_text(difference: PairedDifference, functions: Iterable[Judged]) -> str:
+    """Return a corrected p-value and for how many of these functions it was corrected, to stand after an interval,
+    which is not; empty without one.
+
+    >>> p_text(PairedDifference(0.1, 0.03, 0.03), [])
+    ', p = 0.03'
+    """
+    if difference.p_holm is None:
+        return ""
+    n = sum(not each.baseline and each.against_reference.p_value is not None for each in functions)
+    return f", p = {difference.p_holm:.2g}{_correction(n)}"
+
+
+def _correction(n: int) -> str:
+    return f", corrected for {n} comparisons" if n > 1 else ""
+
+
+def other_verdict(found: Confirmation, name: Callable[[str], str] = str) -> str:
+    """Return the line on a confirmation that is not the one that is said of its run."""
+    return f"another confirmation, run '{found.name}': {verdict(found, name).sentence}"
+
+
+class _Baseline(NamedTuple):
+    """What is said of the best baseline, where it is better than the reference; `beats` only if it beats that."""
+
+    gains: str
+    beats: str | None
+
+
+def _best_baseline(
+    metric: TaskMetric, functions: Sequence[Judged], reference: str, best: str | None, name: Callable[[str], str]
+) -> _Baseline | None:
+    """Return what is said of the best baseline; None if none is better than the reference.
+
+    The baselines are tested as a family of their own, corrected for their number: they are no candidates for a
+    discovery, but a user whose reference is a poor one should know.
+    """
+    others = [each for each in functions if each.baseline and each.function != reference]
+    corrected = with_holm([each.against_reference for each in others])
+    tested = {each.function: difference for each, difference in zip(others, corrected, strict=True)}
+    difference = tested.get(best) if best is not None else None
+    if best is None or difference is None or difference.gain is None or difference.gain <= 0:
+        return None
+    n = sum(each.p_value is not None for each in tested.values())
+    p = "" if difference.p_holm is None else f", p = {difference.p_holm:.2g}{_correction(n)}"
+    gains = f"the best baseline, {name(best)}, gains {difference_text(metric, difference, signed=True)}{p}"
+    beats = f"the baseline {name(best)} does, by {difference_text(metric, difference)}"
+    return _Baseline(gains, beats if difference.is_better else None)
+
+
+def _nothing_beats(
+    metric: TaskMetric,
+    winners: Sequence[Judged],
+    reference: str,
+    baseline: _Baseline | None,
+    n_seeds: int,
+    name: Callable[[str], str],
+) -> str:
+    """Return that no winner beats the reference, with the best of them, and whether a baseline does."""
     tested = [each for each in winners if each.against_reference.gain is not None]
+    does = f", but {baseline.beats}" if baseline and baseline.beats else ""
+    also = f"; {baseline.gains}" if baseline and not baseline.beats else ""
     if not tested:
-        why = (
-            "one seed has no interval" if len(found.seeds) == 1 else f"too few trainings of it and {reference} succeed"
-        )
-        return Verdict(f"no verdict on whether a function beats {reference}: {why}, {conditions}", None)
+        why = "one seed has no interval" if n_seeds == 1 else f"too few trainings of it and {reference} succeed"
+        return f"no verdict on whether a function beats {reference}{does}: {why}{also}"
     best = tested[0]
-    by = difference_text(found.metric, best.against_reference, signed=True)
-    p = best.against_reference.p_holm
-    sure = "" if p is None else f", p = {p:.2g}"
-    gains = f"the best, {name(best.function)}, gains {by}{sure}"
-    return Verdict(f"no function beats {reference}: {gains}, {conditions}", None)
+    by = difference_text(metric, best.against_reference, signed=True)
+    gains = f"the best, {name(best.function)}, gains {by}{p_text(best.against_reference, winners)}"
+    return f"no function beats {reference}{does}: {gains}{also}"
 
 
 def difference_text(metric: TaskMetric, difference: PairedDifference, *, signed: bool = False) -> str:
@@ -75,7 +170,7 @@ def difference_text(metric: TaskMetric, difference: PairedDifference, *, signed:
     factor, form = (100.0, ".1f") if is_share else (1.0, ".4g")
 
     def text(value: float, sign: str = "") -> str:
-        return f"{factor * value:{sign}{form}}"
+        return f"{factor * value:{sign}z{form}}"
 
     unit = " points" if is_share else f" {metric.name}"
     interval = ""
@@ -107,7 +202,7 @@ def _over_best(found: Confirmation, function: ConfirmedFunction, name: Callable[
     by = difference_text(found.metric, difference, signed=not difference.is_better)
     if difference.is_better:
         return f", and the best baseline, {name(best)}, by {by},"
-    return f", but not the best baseline, {name(best)} ({by}),"
+    return f", but not the best baseline, {name(best)} ({by}{p_text(difference, found.functions)}),"
 
 
 def _conditions(found: Confirmation) -> str:

@@ -6,11 +6,13 @@ JSON), and `test` on the test split. The interval from `low` to `high` is that o
 `gain` is the mean difference to the reference with the same seeds, positive if better, then its 95% interval and the
 p-value of the paired t-test, with Holm's correction for the number of winners. `over best` is the gain over the best
 baseline, and `over relu` that over ReLU, if the reference is another function. `shrinkage` is what the selected value
-has lost on the validation split, `expected` the expected loss.
+has lost on the validation split, `expected` the expected loss; a run whose values were told by a loop of the user's own
+has neither.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.baselines import REFERENCE
@@ -45,18 +47,30 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     rate = found.tuning.field
     columns = [each for each in COLUMNS if each != "rate" or rate is not None]
     columns = [each for each in columns if each != "over relu" or _is_unlike_relu(found)]
+    columns = [each for each in columns if each not in ("shrinkage", "expected") or not found.is_told]
     rows = [_in_words(found, function) for function in found.functions]
     titles = [rate if each == "rate" and rate not in (None, LEARNING_RATE) else each for each in columns]
     print_table(titles, [[row[column] for column in columns] for row in rows])
-    # The baselines were not selected for their scores, so what they lose is not shrinkage: it is the effect of the new
-    # seeds, and of the rates if these were chosen.
-    if found.seed_effect is not None:
-        change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"
-        cause = "the seed alone" if rate is None else f"other seeds and of each one's best {rate.replace('_', ' ')}"
-        print(f"\nThe baselines, which were not selected, {change} in the median: the effect of {cause}.")
+    for text in _notes(found):
+        print(f"\n{text}")
     for text in at_the_edge(found):
         print(text)
     print(f"\n{verdict(found).sentence}")
+
+
+def _notes(found: Confirmation) -> Iterator[str]:
+    """Yield what the columns of the table mean, as far as this confirmation has them."""
+    if sum(function.against_reference.p_holm is not None for function in found.functions) > 1:
+        yield "Interval: 95%, of each gain by itself. P: corrected for the number of functions, baselines aside."
+    if found.is_told:
+        yield f"Selected: told to run '{found.of}', whose trainings may differ from the task's in more than the seed."
+    # The baselines were not selected for their scores, so what they lose is not shrinkage: it is the effect of the new
+    # seeds, and of the rates if these were chosen.
+    if found.seed_effect is not None:
+        change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):z.4f}"
+        field = found.tuning.field
+        cause = "the seed alone" if field is None else f"other seeds and of each one's best {field.replace('_', ' ')}"
+        yield f"The baselines, which were not selected, {change} in the median: the effect of {cause}."
 
 
 def stored_confirmation(name: str, store: str | None) -> dict[str, Any]:
@@ -111,7 +125,7 @@ def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]
     value, gain = found.metric.value, function.against_reference
     low, high = interval(found.metric, found.judged(function))
     gain_low, gain_high = _gain_ends(found, gain)
-    between = None if gain_low is None or gain_high is None else f"[{gain_low:+.4f}, {gain_high:+.4f}]"
+    between = None if gain_low is None or gain_high is None else f"[{gain_low:+z.4f}, {gain_high:+z.4f}]"
     return {
         "selected": value(function.selected),
         "rate": function.rate,

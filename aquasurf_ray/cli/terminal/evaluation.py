@@ -89,9 +89,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         # A mean over the seeds that happened to survive would flatter the function.
         f"diverged with {lost}" if lost else cell(row["mean"]),
-        "" if low is None else f"[{low:.4f}, {high:.4f}]",
+        "" if low is None else f"[{low:z.4f}, {high:z.4f}]",
         cell(row["test"]),
-        "" if row["gain"] is None else f"{row['gain']:+.4f}",
+        "" if row["gain"] is None else f"{row['gain']:+z.4f}",
         f"<{SMALLEST_P}" if p is not None and p < SMALLEST_P else cell(p),
         str(row["seeds"]),
     ]

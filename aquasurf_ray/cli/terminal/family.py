@@ -45,7 +45,7 @@ def family_lines(family: dict[str, Any]) -> Iterator[str]:
     children = family["children"]
     if children:
         trained = [child for child in children if child["value"] is not None]
-        best = "".join(f"; {child['function']}: {child['value']:.4f}" for child in trained[:_SHOWN_CHILDREN])
+        best = "".join(f"; {child['function']}: {child['value']:z.4f}" for child in trained[:_SHOWN_CHILDREN])
         yield f"{len(children)} made from it, {len(trained)} trained{best}"
 
 
@@ -58,7 +58,7 @@ def _tree(
     drawn: set[str],
 ) -> Iterator[str]:
     """Yield the line of a function and below it those of its parents; a function that comes again has no parents."""
-    value = "" if relative["value"] is None else f"  {relative['value']:.4f}"
+    value = "" if relative["value"] is None else f"  {relative['value']:z.4f}"
     origin = f"  generation {relative['generation']}, {relative['change']}" if relative["change"] else ""
     yield f"{head}{relative['function']}{value}{origin}"
     parents = dict.fromkeys(relative["parents"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray import activations
 from aquasurf_ray.cli.terminal.leaderboard import interval, metrics
+from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -33,13 +35,13 @@ class FoundFunction:
 
 
 def function_document(
-    found: FoundFunction, names: dict[int, str], surrogates: dict[str, str], learned: Learned
+    found: FoundFunction, names: dict[int, str], runs: Mapping[str, stored.Run], learned: Learned
 ) -> dict[str, Any]:
     """Return everything known about a function.
 
     Args:
         names: the functions that are neighbours in a suggestion, by number.
-        surrogates: the surrogate of each run.
+        runs: all runs of the store by name.
         learned: the values of the learned parameters, by evaluation.
     """
     from aquasurf_ray.activations import latex, words
@@ -51,7 +53,7 @@ def function_document(
         "latex": latex(expression) if expression else None,
         "unreadable": None if expression else found.problem,
         "fingerprint": known.function.fingerprint if known else expression and activations.fingerprint(expression),
-        **(_history_document(known, names, surrogates, learned) if known else _UNKNOWN),
+        **(_history_document(known, names, runs, learned) if known else _UNKNOWN),
     }
 
 
@@ -67,7 +69,7 @@ _UNKNOWN: dict[str, Any] = {
 
 
 def _history_document(
-    known: stored.FunctionHistory, names: dict[int, str], surrogates: dict[str, str], learned: Learned
+    known: stored.FunctionHistory, names: dict[int, str], runs: Mapping[str, stored.Run], learned: Learned
 ) -> dict[str, Any]:
     return {
         "equal_functions": [alias for alias in known.aliases if alias != known.function.name],
@@ -77,12 +79,12 @@ def _history_document(
             for s in known.spectra
         ],
         "costs": [{"task": item.task, **{key: getattr(item.cost, key) for key in _OF_COST}} for item in known.costs],
-        "seeds": _seed_documents(known),
+        "seeds": _seed_documents(known, runs),
         "evaluations": [
             {
                 "run": item.run,
                 "task": item.task,
-                **_evaluation_document(item, names, surrogates[item.run]),
+                **_evaluation_document(item, names, runs[item.run].config.get("surrogate", EARLIER_SURROGATE)),
                 "learned": learned[item.request.evaluation.id],
             }
             for item in known.evaluations
@@ -90,29 +92,58 @@ def _history_document(
     }
 
 
-def _seed_documents(known: stored.FunctionHistory) -> list[dict[str, Any]]:
-    """Return a document for each task with complete trainings of several seeds, with its recipe as it is; a value of
+def _seed_documents(known: stored.FunctionHistory, runs: Mapping[str, stored.Run]) -> list[dict[str, Any]]:
+    """Return a document for each task and change of its recipe with complete trainings of several seeds; a value of
     None has diverged."""
-    by_task: dict[int, dict[int, float | None]] = {}
-    tasks = {item.request.evaluation.task_id: item for item in known.evaluations}
+    by_recipe: dict[tuple[int, str], list[stored.HistoryEntry]] = {}
     for item in known.evaluations:
         evaluation = item.request.evaluation
-        if evaluation.complete and not evaluation.recipe_change:
-            by_task.setdefault(evaluation.task_id, {})[evaluation.seed] = evaluation.score
+        if evaluation.complete:
+            by_recipe.setdefault((evaluation.task_id, evaluation.recipe_change), []).append(item)
     # One seed has no interval, and its value is shown with its evaluation anyway.
-    several = {number: scores for number, scores in by_task.items() if len(scores) > 1}
-    return [_seed_document(tasks[number], scores) for number, scores in several.items()]
+    several = [items for items in by_recipe.values() if len({each.request.evaluation.seed for each in items}) > 1]
+    return [_seed_document(items, runs) for items in several]
 
 
-def _seed_document(wanted: stored.HistoryEntry, scores: dict[int, float | None]) -> dict[str, Any]:
+def _seed_document(items: Sequence[stored.HistoryEntry], runs: Mapping[str, stored.Run]) -> dict[str, Any]:
     from aquasurf_ray.analysis.studies.confirmation import all_seeds
 
-    metric, found = wanted.metric, all_seeds(scores)
+    wanted, metric = items[-1], items[-1].metric
+    scores = {each.request.evaluation.seed: each.request.evaluation.score for each in items}
+    averaged, selecting = _averaged_seeds(items, runs)
+    found = all_seeds({seed: scores[seed] for seed in averaged})
     low, high = interval(metric, found)
-    values = {seed: metric.value(score) for seed, score in sorted(scores.items())}
-    imported = wanted.run if wanted.request.origin == "import" else None
-    document: dict[str, Any] = {"task": wanted.task, "imported": imported, "metric": metric.name, "values": values}
-    return document | {"mean": metric.value(found.mean), "low": low, "high": high}
+    return {
+        "task": wanted.task,
+        "recipe_change": wanted.request.evaluation.recipe_change or None,
+        "imported": wanted.run if wanted.request.origin == "import" else None,
+        "metric": metric.name,
+        "values": {seed: metric.value(score) for seed, score in sorted(scores.items())},
+        "selecting_seeds": selecting,
+        "mean_seeds": averaged,
+        "mean": metric.value(found.mean),
+        "low": low,
+        "high": high,
+    }
+
+
+def _averaged_seeds(
+    items: Sequence[stored.HistoryEntry], runs: Mapping[str, stored.Run]
+) -> tuple[list[int], list[int]]:
+    """Return the seeds that a mean is over, and those that a search selected by, whose scores are biased upwards.
+
+    The mean is over the judging seeds of confirmations, or else over the seeds that no search has had; if there are no
+    others, it is over the selecting ones.
+    """
+    searched, judged = set(), set()
+    for each in items:
+        run, seed = runs[each.run], each.request.evaluation.seed
+        if run.kind == "search":
+            searched.add(seed)
+        if run.kind == "confirm" and 0 <= seed - int(run.config["first_seed"]) < int(run.config["seeds"]):
+            judged.add(seed)
+    seeds = {each.request.evaluation.seed for each in items}
+    return sorted(judged or seeds - searched or seeds), sorted(searched)
 
 
 def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], surrogate: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aquasurf_ray.analysis.studies.headline import confirmation_of
+from aquasurf_ray.analysis.studies.headline import confirmation_of, other_confirmations
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 from aquasurf_ray.training_metrics import on_split
@@ -49,13 +49,14 @@ def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, f
 @dataclass(frozen=True)
 class Board:
     """Rows of a leaderboard, with the task's metric, the scores of their functions' complete trainings by seed, the
-    run's confirmation, and the id of the function that its gains are over."""
+    run's confirmation, the id of the function that its gains are over, and the run's other confirmations."""
 
     metric: stored.TaskMetric
     rows: list[stored.LeaderboardRow]
     seed_scores: dict[int, dict[int, float | None]]
     confirmation: Confirmation | None = None
     reference_id: int | None = None
+    others: tuple[Confirmation, ...] = ()
 
     @classmethod
     def of(
@@ -70,7 +71,8 @@ class Board:
 
         scores, reference = store.seed_scores(run.task_id, {row.function_id for row in rows}), reference_of(store, run)
         metric = store.task(run.task_id).metric
-        return cls(metric, rows, scores, confirmation, None if reference is None else reference.id)
+        number = None if reference is None else reference.id
+        return cls(metric, rows, scores, confirmation, number, other_confirmations(store, run))
 
     def documents(self) -> list[dict[str, Any]]:
         """Return the rows by column.
@@ -113,7 +115,9 @@ def print_board(board: Board, form: Format) -> None:
         ]
     print_rows(columns, [[document[column] for column in columns] for document in documents], form, decimals=_DECIMALS)
     if form is Format.table and board.confirmation is not None:
-        print(f"\n{what_ranks(board.confirmation, documents)}")
+        from aquasurf_ray.analysis.studies.verdict import other_verdict
+
+        print("\n" + "\n".join([what_ranks(board.confirmation, documents), *map(other_verdict, board.others)]))
 
 
 def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]) -> dict[str, str]:
@@ -126,11 +130,11 @@ def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]
 
 
 def what_ranks(confirmation: Confirmation, documents: list[dict[str, Any]]) -> str:
-    """Return what `confirmed` is after a confirmation, and what ranks the functions that have none."""
+    """Return what `confirmed` is after a confirmation, and where the functions that have none stand."""
     means = f"confirmed: mean on the {confirmation.judge} split (run '{confirmation.name}'), which ranks"
     if all(document["confirmed"] is not None for document in documents):
         return means
-    return f"{means}; functions without one rank by their validation score"
+    return f"{means}; functions without one follow, by their validation score"
 
 
 def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:

@@ -72,7 +72,7 @@ def _cell(value: Any, decimals: int) -> str:
         return "-"
     if isinstance(value, float):
         # A large number with all its digits would widen the column for every row.
-        return f"{value:.{decimals}f}" if abs(value) < 1e6 or not math.isfinite(value) else f"{value:.4g}"
+        return f"{value:z.{decimals}f}" if abs(value) < 1e6 or not math.isfinite(value) else f"{value:.4g}"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     # Texts such as error messages may have several lines, and a row has one.

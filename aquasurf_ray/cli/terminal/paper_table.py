@@ -24,7 +24,7 @@ def cell(value: Any) -> str:
     """Return a value as the text of a cell: nothing for None, numbers with 4 decimals."""
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:z.4f}" if isinstance(value, float) else str(value)
 
 
 def escaped(text: str) -> str:

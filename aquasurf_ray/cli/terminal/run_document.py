@@ -58,7 +58,7 @@ def status_document(status: stored.RunStatus, best: Headline | None, where: str)
         "baselines": sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline"),
         "running": counts.get("running", 0),
         "queued": counts.get("queued", 0),
-        "diverged": counts.get("diverged", 0),
+        "diverged": status.diverged,
         "failed": counts.get("failed", 0),
         "failures": [_failure_document(request) for request in status.failures],
         "divergences": [_divergence_document(request) for request in status.divergences],

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from aquasurf_ray.store.database.schema import (
     Evaluation,
+    Event,
     Function,
     RunCandidate,
     RunEvaluation,
@@ -20,6 +21,7 @@ from aquasurf_ray.store.records.answers import (
 )
 from aquasurf_ray.store.records.evaluations import RequestedEvaluation, Snapshot
 from aquasurf_ray.store.records.features import Fisher
+from aquasurf_ray.store.records.runs import Run
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, to_record
 from aquasurf_ray.store.verbs.functions import read_task
 from aquasurf_ray.store.verbs.reading.leaderboard import leaderboard_of_run
@@ -87,6 +89,7 @@ class QueryVerbs(StoreCore):
                 best=best[0] if best else None,
                 failures=_requests(connection, (RunEvaluation.run_id == run_id) & (Evaluation.status == "failed")),
                 divergences=_requests(connection, (RunEvaluation.run_id == run_id) & (Evaluation.status == "diverged")),
+                reopened=_reopened(connection, run),
             )
 
         return self._read(body)
@@ -133,6 +136,20 @@ def _counts(connection: sa.Connection, run_id: int) -> list[Any]:
         .group_by(RunEvaluation.origin, Evaluation.status)
     )
     return list(connection.execute(query))
+
+
+def _reopened(connection: sa.Connection, run: Run) -> tuple[str, ...]:
+    """Return why evaluations diverged that a failed run has queued again; a run that continues has them as new ones."""
+    if run.status != "failed":
+        return ()
+    query = (
+        sa.select(Event.evaluation_id, Event.data)
+        .join(Evaluation, Evaluation.id == Event.evaluation_id)
+        .where(Event.run_id == run.id, Event.kind == "reopened", Evaluation.status == "queued")
+        .order_by(Event.seq)
+    )
+    last = {row.evaluation_id: row.data["result"] for row in connection.execute(query)}
+    return tuple(str(result["reason"]) for result in last.values() if result["status"] == "diverged")
 
 
 def _summed(rows: list[Any], key: str) -> dict[Any, int]:

@@ -23,12 +23,14 @@ from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.output_file import write_file
 from aquasurf_ray.analysis.report import KINDS, document, draw, page
 from aquasurf_ray.analysis.report.charts.chart import Bars, Chart, Intervals, Line, Points
+from aquasurf_ray.analysis.report.live import EventTail, run_now
 from aquasurf_ray.analysis.report.pictures.function_table import REACH, curve
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.report.summary import leaderboard
 from aquasurf_ray.analysis.studies.confirmation import SeedMean
 from aquasurf_ray.analysis.studies.findings import Findings, read_findings
-from aquasurf_ray.store import EpochRecord, EvaluationResult, NewRun, Store, this_process
+from aquasurf_ray.cli.main import main
+from aquasurf_ray.store import EpochRecord, EvaluationResult, FunctionRow, NewRun, Store, this_process
 from aquasurf_ray.training_metrics import metric_reason
 
 OF_ANY_NETWORK = [kind for kind in KINDS if kind != "roles"]
@@ -65,6 +67,40 @@ def test_a_run_without_results_has_a_page_too(tmp_path):
         found = document(read_findings(store, "new", "aquasurf search t"))
     assert [section["id"] for section in found["sections"]] == ["best", "all", "again"]
     assert "No training has a score yet" in page(found)
+
+
+def test_a_failed_run_says_why_and_counts_what_diverged_and_is_queued_again(tmp_path, capsys):
+    """The run blames its task, so no function has the status of a diverged one."""
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        task = store.add_task("digits", "1", "d", {})
+        ids = store.add_functions([FunctionRow(name, name, 1) for name in ("relu(x)", "elu(x)")])
+        run = store.create_run(NewRun("one", "search", task, {}, "d", 0, 4, None, "0.1.0"), ids)
+        lease = store.acquire_lease(run.id, this_process())
+        for number in ids:
+            claim = store.claim(lease, number, 0, origin="baseline")
+            store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason=DIVERGED))
+        store.reopen_diverged(lease, [1, 2])
+        store.release_lease(lease, "failed", "no baseline trains")
+        found, run = read_findings(store, "one", ""), store.run("one")
+        now = run_now(store, run, EventTail(store, run))
+        assert main(["status", "one", "--json", "--store", store.safe_url]) == 0
+        assert json.loads(capsys.readouterr().out)["diverged"] == 2
+        again = store.acquire_lease(run.id, this_process())
+        assert store.status(again.run_id).diverged == 0, "they are trained as if they were new"
+    shown = document(found)
+    assert shown["heading"].startswith('<p class="verdict">The run failed: no baseline trains.</p>')
+    assert "No training has a score; 2 diverged." in page(shown)
+    assert KINDS["failures"](found).words.startswith("2 trainings diverged: the task is at fault, and they are queued")
+    assert (now["diverged"], now["causes"]) == (2, [{"n": 2, "text": "diverged: vanishing-gradient"}])
+
+
+def test_a_run_that_ended_early_says_why(findings):
+    run = replace(findings.run, status="finished", message="val_accuracy>0.8 is reached")
+    heading = document(replace(findings, run=run))["heading"]
+    assert "The run is finished: val_accuracy&gt;0.8 is reached; read " in heading
+    failed = document(replace(findings, run=replace(run, status="failed")))["heading"]
+    assert failed.count("val_accuracy&gt;0.8 is reached") == 1, "beside the verdict"
+    assert "<p>The run failed: val_accuracy&gt;0.8 is reached.</p>" in failed
 
 
 def test_what_makes_the_run_again_has_the_versions_of_its_last_session(findings: Findings) -> None:
@@ -181,7 +217,9 @@ def test_without_a_confirmation_the_first_screen_says_that_nothing_is_confirmed(
 
 
 def test_a_search_that_found_nothing_better_says_so_and_how_to_search_longer(findings):
-    rows = [replace(row, score=row.score - (row.baseline is False)) for row in findings.board]
+    # Other baselines, which would be named too, are left out.
+    kept = [row for row in findings.board if not row.baseline or row.function == "relu(x)"]
+    rows = [replace(row, score=row.score - (row.baseline is False)) for row in kept]
     board = tuple(sorted(rows, key=lambda row: -row.score))
     run = replace(findings.run, status="finished", budget=12)
     poorer = replace(findings, confirmation=None, confirming=(), board=board, run=run)
@@ -193,6 +231,21 @@ def test_a_search_that_found_nothing_better_says_so_and_how_to_search_longer(fin
     assert " points worse.</p>" in going_on
     study = document(replace(poorer, run=replace(run, config=run.config | {"study": True})))["heading"]
     assert " points worse. Search longer in your own loop.</p>" in study
+
+
+def test_the_best_baseline_stands_beside_the_best_function_where_it_is_better_than_the_reference(findings):
+    best = max((row for row in findings.board if row.baseline), key=lambda row: row.score)
+    gain = f"{100 * (best.score - findings.reference.score):.1f} points"
+    assert best.function != "relu(x)"
+    alone = document(replace(findings, confirmation=None, confirming=()))["heading"]
+    assert f" may be luck. The best baseline, {best.function}, is {gain} better. Confirm it with" in alone
+    board = tuple(row for row in findings.board if not row.baseline or row.function == "relu(x)")
+    assert "best baseline" not in document(replace(findings, board=board, confirmation=None))["heading"]
+
+
+def test_an_interval_on_the_first_screen_has_the_corrected_p_beside_it(findings, shown):
+    p = findings.confirmation.functions[0].against_reference.p_holm
+    assert f"95% interval [2.1, 14.9], p = {p:.2g}, corrected for 2 comparisons" in shown["heading"]
 
 
 def test_an_interval_that_the_axis_cuts_goes_on_in_an_arrow(findings):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,7 @@ from aquasurf_ray.analysis.report.live import RunList
 from aquasurf_ray.analysis.report.pictures.kinds import KINDS
 from aquasurf_ray.analysis.report.report_page import document
 from aquasurf_ray.analysis.studies.findings import read_findings
-from aquasurf_ray.analysis.studies.headline import best_of_run, confirmation_of
+from aquasurf_ray.analysis.studies.headline import best_of_run, confirmation_of, finished_confirmations
 from aquasurf_ray.analysis.studies.run_comparison import compare_runs
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process
@@ -104,7 +106,20 @@ def test_the_caption_of_the_curve_names_what_the_curve_shows_and_the_confirmed_m
 def test_the_titles_of_the_best_functions_say_what_is_confirmed(findings):
     titles = [panel.title.partition("\n")[2] for panel in KINDS["functions"](findings).panels]
     assert titles[0] == "confirmed test_accuracy 0.7950"
-    assert titles[2].startswith("val_accuracy ")
+    assert titles[2] == "reference, confirmed test_accuracy 0.7100", "confirmed, so before those that are not"
+    assert titles[3].startswith("val_accuracy ")
+
+
+def test_the_best_functions_are_those_of_the_leaderboard_with_the_baselines_among_them(findings):
+    """A picture of suggestions alone would call the poorest of six the sixth best."""
+    baselines = {request.function for request in findings.requests if request.origin == "baseline"} - {"relu(x)"}
+    board = tuple(replace(row, score=row.score + (row.function in baselines)) for row in findings.board)
+    better = replace(findings, confirmation=None, board=tuple(sorted(board, key=lambda row: -row.score)))
+    chart = KINDS["functions"](better)
+    assert chart.words.startswith(
+        f"The 6 best functions, 6 of them baselines, and the best one found, {better.leader.function} and the reference"
+    )
+    assert [panel.title.partition("\n")[2].partition(",")[0] for panel in chart.panels[:6]] == ["baseline"] * 6
 
 
 def test_status_names_the_confirmed_mean_as_one(synthetic_run_url, capsys):
@@ -130,12 +145,52 @@ def test_the_list_of_runs_is_read_again_after_a_confirmation(tmp_path):
         assert (row["metric"], row["best"], row["confirmed"]) == ("test_accuracy", pytest.approx(0.795), CONFIRMED)
 
 
+def confirm_again(store, name, judge):
+    """Confirms the run by the same trainings on another split, as `confirm --judge` does."""
+    first = store.run("synthetic-confirm")
+    ids = [function.id for function in store.candidates(first.id)]
+    new = NewRun(name, "confirm", 1, first.config | {"judge": judge}, name, 3, 4, None, "0.1.0")
+    lease = store.acquire_lease(store.create_run(new, ids).id, this_process())
+    for each in (request.evaluation for request in store.snapshot(first.id).evaluations):
+        store.claim(lease, each.function_id, each.seed, origin="proposal", recipe_change=each.recipe_change)
+    store.release_lease(lease, "finished")
+
+
+def test_a_confirmation_on_the_validation_split_stands_beside_the_one_on_the_test_split(tmp_path, capsys):
+    url = f"sqlite:///{tmp_path}/s.db"
+    with Store.open(url) as store:
+        store.release_lease(fill_store(store), "finished")
+        before = document(read_findings(store, NAME, "", quick=True))["heading"]
+        confirm_again(store, "by-validation", "validation")
+        found = read_findings(store, NAME, "", quick=True)
+        assert (found.confirmation.name, found.best.confirmed) == ("synthetic-confirm", CONFIRMED)
+        assert [other.name for other in found.other_confirmations] == ["by-validation"]
+        assert RunList(store).read()[0]["confirmed"] == CONFIRMED
+        heading = document(found)["heading"]
+        confirm_again(store, "by-test", "test")
+        assert finished_confirmations(store.runs(), store.run(NAME)) == (
+            "by-test", "synthetic-confirm", "by-validation"
+        )  # fmt: skip
+        # The trainings of the last one are all reused, and its verdict rests on them all the same.
+        again = document(read_findings(store, NAME, "", quick=True))["heading"]
+    line = "nother confirmation, run 'by-validation': no function beats relu(x): the best, "
+    assert f"A{line}" in html.unescape(heading)
+    assert "Another confirmation" not in before
+    numbers = [re.findall(r"<dt>(?:Trainings|Time)</dt><dd><b>(.*?)</b>", text) for text in (before, again)]
+    assert numbers[0] == numbers[1] == ["34", "1 min 6 s"]
+    assert "19 in the run, 15 to confirm; 15 reused from other runs" in again
+    assert main(["top", NAME, "--store", url]) == 0
+    assert f"a{line}" in capsys.readouterr().out
+    assert main(["status", NAME, "--store", url]) == 0
+    assert f"a{line}" in capsys.readouterr().out
+
+
 def test_find_lists_functions_in_the_order_of_the_confirmation(synthetic_run_url, store, capsys):
     assert main(["find", NAME, "-n", "3", "--json", "--store", synthetic_run_url]) == 0
     rows = json.loads(capsys.readouterr().out)
     winners = [each.function for each in confirmation_of(store, store.run(NAME)).functions if not each.baseline]
     assert {row["function"] for row in rows[:2]} == set(winners)
-    assert [row["confirmed"] for row in rows] == [pytest.approx(0.795), pytest.approx(0.795), None]
+    assert [row["confirmed"] for row in rows] == [pytest.approx(mean) for mean in (0.795, 0.795, 0.71)]
     assert main(["find", NAME, "-n", "3", "--store", synthetic_run_url]) == 0
     assert "confirmed: mean on the test split (run 'synthetic-confirm'), which ranks" in capsys.readouterr().out
 

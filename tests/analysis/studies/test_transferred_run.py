@@ -9,7 +9,9 @@ import pytest
 from synthetic_run import METRIC, NAME, done, fill_store
 
 from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.transferred_run import Transfer, read_transfer
+from aquasurf_ray.analysis.studies.verdict import transfer_verdict
 from aquasurf_ray.cli import transfer as command
 from aquasurf_ray.cli.terminal.evaluation import print_evaluation
 from aquasurf_ray.cli.terminal.paper_table import Table
@@ -79,6 +81,8 @@ def test_a_table_says_what_means_and_gains_are_on(store, form, capsys):
     )
     assert "Median, mean with 95% interval, gain and p are on the validation split of other." in said
     assert "Gain: the mean difference to relu(x) with the same seeds, positive if better." in said
+    sentence = "no function beats relu(x): the best, "
+    assert sentence in (json.loads(printed)["verdict"] if form is Table.json else said.replace("No f", "no f"))
     if form is Table.latex:
         lines = printed.splitlines()
         assert lines[0].startswith("% ")
@@ -87,6 +91,27 @@ def test_a_table_says_what_means_and_gains_are_on(store, form, capsys):
     assert f"Source: the best score of run '{NAME}', on the validation split." in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_the_best_mean_comes_first_and_the_verdict_is_of_means(store):
+    found = transferred(store)
+    means = [each.mean.mean for each in found.functions]
+    assert means == sorted(means, reverse=True)
+    best, last = found.functions[0], found.functions[-1]
+    assert transfer_verdict(found).sentence.startswith(f"no function beats relu(x): the best, {best.function}, gains +")
+    gain = PairedDifference(0.2, 0.001, p_holm=0.002, low=0.1, high=0.3)
+    better = replace(found, functions=(replace(best, against_reference=gain), *found.functions[1:]))
+    assert transfer_verdict(better).function == best.function
+    assert transfer_verdict(better).sentence == (
+        f"{best.function} beats relu(x) by 20.0 points [10.0, 30.0], on other, 2 seeds, validation split"
+    )
+    baseline = replace(last, function="tanh(x)", baseline=True, against_reference=replace(gain, p_holm=None))
+    known = replace(found, functions=(baseline, *found.functions))
+    assert transfer_verdict(known).sentence.startswith(
+        "no function beats relu(x), but the baseline tanh(x) does, by 20.0 points [10.0, 30.0]: the best, "
+    )
+    alone = replace(found, functions=(best,))
+    assert transfer_verdict(alone).sentence.startswith("no verdict: the reference, relu(x), was not trained on other")
 
 
 @pytest.mark.parametrize("form", [Table.table, Table.markdown, Table.latex])

@@ -8,15 +8,19 @@ import os
 import re
 
 import pytest
+import synthetic_run
 from study_loops import merit
+from synthetic_run import NAME, fill_store
 
 from aquasurf_ray import Study
 from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.report.live import EventTail, run_now
 from aquasurf_ray.analysis.report.pictures.functions import functions
+from aquasurf_ray.analysis.report.pictures.kinds import KINDS
 from aquasurf_ray.analysis.report.summary import reproduction
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.cli.main import main
+from aquasurf_ray.cli.terminal.confirmation import print_confirmation
 from aquasurf_ray.driver.verbs.repeat_command import command_of
 from aquasurf_ray.store import Store
 from aquasurf_ray.tasks import load_task
@@ -43,6 +47,22 @@ def reported(url):
     chart = functions(findings)
     text = html.unescape(re.sub(r"<[^>]+>", "", front(findings) + reproduction(findings)))
     return text + (chart.words if chart else "")
+
+
+@pytest.mark.parametrize("study", [False, True])
+def test_a_study_may_differ_from_the_tasks_trainings_in_more_than_the_seed(tmp_path, monkeypatch, capsys, study):
+    """What is told comes from a loop of the user's own, so what its functions lose is not the luck of selection."""
+    if study:
+        monkeypatch.setitem(synthetic_run.CONFIG, "study", True)
+    with Store.open(f"sqlite:///{tmp_path}/s.db") as store:
+        fill_store(store)
+        found = read_findings(store, NAME, "", quick=True)
+        print_confirmation("synthetic-confirm", store.safe_url, as_json=False)
+    table, words = capsys.readouterr().out, KINDS["confirmed"](found).words
+    said = "whose trainings may differ from the task's in more than the seed"
+    assert (said in table, said in words, "shrinkage" in table) == (study, study, not study)
+    assert ("The baselines, which were not selected" in table) is not study
+    assert {each.shrinkage.observed is None for each in found.confirmation.functions} == {study}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def confirmed(findings: Findings) -> Chart | None:
     seeds = sorted({mean.n for mean in found.values()})
     words = (
         f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
-        f"{best.function} with {findings.value(found[best].mean):.4f}, down from {findings.value(best.score):.4f} at "
+        f"{best.function} with {findings.value(found[best].mean):z.4f}, down from {findings.value(best.score):z.4f} at "
         f"selection.{_diverged_text(findings)}"
     )
     rows = [_Row(row.function, row.baseline, row.score, mean) for row, mean in found.items()]
@@ -54,9 +54,12 @@ def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
         return None
     lost = len(means) - len(rows)
     n, split = len(found.seeds), found.judge
+    selected = "that of the search, on the validation split"
+    if found.is_told:
+        selected = "what the run was told, whose trainings may differ from the task's in more than the seed"
     words = (
         f"{verdict(found)} Means over {counted(n, 'seed')} on the {split} split, with 95% intervals; the "
-        f"score at selection is that of the search, on the validation split.{f' {lost} more diverged.' if lost else ''}"
+        f"score at selection is {selected}.{f' {lost} more diverged.' if lost else ''}"
     )
     return _chart(findings, rows, on_split(found.metric.name, split), words)
 

@@ -10,6 +10,7 @@ import numpy as np
 from aquasurf_ray.analysis.report.charts.chart import Axis, Bars, Chart, Panel
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.counted import counted
+from aquasurf_ray.store import RunStatus
 from aquasurf_ray.training_metrics import is_metric_reason
 
 SHOWN = 12
@@ -17,22 +18,35 @@ SHOWN = 12
 
 def failures(findings: Findings) -> Chart | None:
     """Draw the number of diverged trainings and of failed evaluations by cause."""
-    diverged = Counter(_cause(request.evaluation.reason) for request in findings.status.divergences)
-    failed = Counter(_cause(request.evaluation.error) for request in findings.status.failures)
+    status = findings.status
+    diverged = Counter(map(_cause, _reasons(status)))
+    failed = Counter(_cause(request.evaluation.error) for request in status.failures)
     if not diverged and not failed:
         return None
     counts = Counter({f"diverged: {cause}": n for cause, n in diverged.items()})
     counts.update({f"failed: {cause}": n for cause, n in failed.items()})
     rows = [(cause, n) for cause, n in counts.most_common(SHOWN)][::-1]
     bars = Bars("evaluations", tuple(cause for cause, _ in rows), np.array([n for _, n in rows], dtype=float), colour=1)
-    n_of_metric = sum(is_metric_reason(request.evaluation.reason) for request in findings.status.divergences)
-    of_metric = f" In {n_of_metric}, only the metric was not finite: look at that first." if n_of_metric else ""
-    words = (
-        f"{counted(diverged.total(), 'training')} diverged: the function is at fault, and the surrogate learns from "
-        f"it.{of_metric} {failed.total()} failed because of the infrastructure, which says nothing about the function."
-    )
     panel = Panel((bars,), Axis("evaluations", whole=True), Axis(), legend=False)
-    return Chart("failures", "Failures by cause", words, (panel,), height=110 + 50 * len(rows))
+    return Chart("failures", "Failures by cause", _words(status, failed.total()), (panel,), height=110 + 50 * len(rows))
+
+
+def _words(status: RunStatus, n_failed: int) -> str:
+    reasons = _reasons(status)
+    # A run that blames its task has queued again all that diverged.
+    blamed = "the function is at fault, and the surrogate learns from it"
+    blamed = "the task is at fault, and they are queued again" if status.reopened else blamed
+    n_of_metric = sum(map(is_metric_reason, reasons))
+    of_metric = f" In {n_of_metric}, only the metric was not finite: look at that first." if n_of_metric else ""
+    return (
+        f"{counted(len(reasons), 'training')} diverged: {blamed}.{of_metric} {n_failed} failed because of the "
+        "infrastructure, which says nothing about the function."
+    )
+
+
+def _reasons(status: RunStatus) -> list[str | None]:
+    """Return why trainings diverged, those included that are queued again."""
+    return [*(request.evaluation.reason for request in status.divergences), *status.reopened]
 
 
 def _cause(text: str | None) -> str:

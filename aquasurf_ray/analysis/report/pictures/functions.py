@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.studies.explanation import values_and_slopes
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.reference import standing
 from aquasurf_ray.analysis.studies.run_origin import knows_task
 from aquasurf_ray.store import LeaderboardRow
 
@@ -23,10 +24,12 @@ _Y_RANGE = (-3.0, 3.0)
 
 
 def functions(findings: Findings) -> Chart | None:
-    """Draw the best functions that are not baselines, and the reference."""
-    rows = findings.best_functions[:SHOWN]
-    if rows and findings.reference and not any(findings.is_reference(row.function) for row in rows):
-        rows = (*rows, findings.reference)
+    """Draw the best functions, baselines among them as on the leaderboard, and the two that the verdict is about: the
+    best one found, and the reference."""
+    if findings.leader is None:
+        return None
+    also = (findings.leader, *([findings.reference] if findings.reference else []))
+    rows = list({row.function: row for row in (*findings.winners[:SHOWN], *also)}.values())
     # A function per role has a curve for each role.
     parts = [(row, text, drawn(part)) for row in rows for text, part in _parts(row.function).items()]
     curves = [(row, text, found) for row, text, found in parts if found is not None]
@@ -36,20 +39,21 @@ def functions(findings: Findings) -> Chart | None:
         _panel(f"{text}\n{_number(findings, row)}", *found, legend=number == 0)
         for number, (row, text, found) in enumerate(curves)
     )
-    shown = list(dict.fromkeys(row.function for row, *_ in curves))
-    reference = next(filter(findings.is_reference, shown), None)
+    shown = list({row.function: row for row, *_ in curves}.values())
     words = (
-        f"{_shown(shown, reference)}, each with its derivative. The grey area is the density of N(0,1), "
-        f"on which functions are compared.{_explained(shown[0], findings.run.config)}"
+        f"{_shown(findings, shown)}, each with its derivative. The grey area is the density of N(0,1), "
+        f"on which functions are compared.{_explained(findings.leader.function, findings.run.config)}"
     )
     return Chart("functions", "The best functions", words, panels, height=300)
 
 
 def _number(findings: Findings, row: LeaderboardRow) -> str:
-    """Return the number that is said of a function, and whether a confirmation judged it."""
+    """Return the number that is said of a function, whether a confirmation judged it, and whether it is a baseline."""
     found = findings.headline(row)
     confirmed = "confirmed " if found.is_confirmed else ""
-    return f"{confirmed}{found.metric_name(findings.task.metric)} {findings.value(found.score):.4f}"
+    kind = _standing(findings, row)
+    number = f"{confirmed}{found.metric_name(findings.task.metric)} {findings.value(found.score):z.4f}"
+    return f"{kind}, {number}" if kind else number
 
 
 def _parts(function: str) -> dict[str, str]:
@@ -72,16 +76,23 @@ def _explained(function: str, config: Mapping[str, Any]) -> str:
     return f" The inputs that a network has at its layers are wider or narrower: {command} draws them."
 
 
-def _shown(names: list[str], reference: str | None) -> str:
-    """Return which functions are shown, for the caption; the reference is one of them, or None.
+def _shown(findings: Findings, rows: Sequence[LeaderboardRow]) -> str:
+    """Return which functions are shown, for the caption: `The 6 best functions, 4 of them baselines, and the reference,
+    relu(x)`."""
+    best = {row.function for row in findings.winners[:SHOWN]}
+    inside = [row for row in rows if row.function in best and not findings.is_reference(row.function)]
+    others = [row for row in rows if row not in inside]
+    known = sum(row.baseline for row in inside)
+    n = "the best function" if len(inside) == 1 else f"the {len(inside)} best functions"
+    parts = [n + (f", {known} of them baselines," if known and len(inside) > 1 else "")] if inside else []
+    # The best one found comes before the reference, as it was drawn.
+    parts += [f"the {_standing(findings, row) or 'best one found'}, {row.function}" for row in others]
+    text = " and ".join(parts)
+    return text[0].upper() + text[1:].removesuffix(",")
 
-    >>> _shown(["swish(x)", "gelu(x)"], "gelu(x)"), _shown(["swish(x)", "elu(x)"], None), _shown(["elu(x)"], "elu(x)")
-    ('The best function and the reference, gelu(x)', 'The 2 best functions', 'The reference, elu(x)')
-    """
-    n = len(names) - (reference is not None)
-    best = {0: "", 1: "the best function"}.get(n, f"the {n} best functions")
-    text = " and ".join(filter(None, [best, f"the reference, {reference}" if reference else ""]))
-    return text[0].upper() + text[1:]
+
+def _standing(findings: Findings, row: LeaderboardRow) -> str:
+    return standing(baseline=row.baseline, reference=findings.is_reference(row.function))
 
 
 def drawn(name: str) -> tuple[Floats, Floats] | None:
