@@ -142,7 +142,7 @@ class RunForecast:
         history = context.history
         # All that this session has to do, so that the forecast, the check and the progress have the same counts.
         self._n_spectra = len(history.without_spectrum(len(history.candidates))) if spectra else 0
-        self._n_trainings = len(budget.baselines) + budget.evaluations - history.n_finished(baselines=True)
+        self._n_trainings = budget.in_total(history.evaluations) - history.n_finished(baselines=True)
         self._n_measured = 0
         self._spectrum_seconds: float | None = None
         self._training_seconds: float | None = None

@@ -25,7 +25,7 @@ def view_of(context: RunContext, task: Task, budget: Budget, preparation: Prepar
         costs=costs,
         costs_wanted=costs_wanted,
         evaluations=history.n_finished(baselines=True),
-        evaluations_wanted=len(budget.baselines) + budget.evaluations,
+        evaluations_wanted=budget.in_total(history.evaluations),
         best=(best[0], metric.score(best[1])) if best else None,  # back to the metric's own sign
         best_change=history.best_change(),
         metric=metric.name,

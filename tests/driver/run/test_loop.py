@@ -69,6 +69,14 @@ def test_every_requested_evaluation_is_trained_once_stored_and_reported(store):
     assert (last.evaluations, last.training, last.queued, last.best) == (3, 0, 0, ("f2(x)", 0.2))
 
 
+def test_the_total_of_a_run_that_trains_what_it_is_given_counts_its_baselines_once(store):
+    context, _, loop = looping(store, score_of, n_baselines=2)
+    loop.run()
+    views = [event.view for event in events_of(context, RunProgress)]
+    assert [(view.evaluations, view.evaluations_wanted) for view in (views[0], views[-1])] == [(0, 3), (3, 3)]
+    assert context.store.status(context.run.id).wanted == 3
+
+
 def test_a_function_that_diverges_has_a_result_and_is_not_tried_again(store):
     context, _, loop = looping(store, lambda job: diverged("the loss is NaN") if "1" in job.function else score_of(job))
     assert loop.run() is None
