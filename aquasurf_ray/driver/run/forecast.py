@@ -147,6 +147,7 @@ class RunForecast:
         self._spectrum_seconds: float | None = None
         self._training_seconds: float | None = None
         self._reading: ReadingTime | None = None
+        self._steps: list[float] = []
         self._is_resumed = history.n_finished(baselines=True) > 0
         self._is_over = not KINDS[context.run.kind].suggests
         self._is_begun = False
@@ -179,6 +180,7 @@ class RunForecast:
                 self._training_seconds = result.seconds
         else:
             self._n_measured += len(outcome.job.functions)
+            self._steps += [reply.step_seconds for reply in outcome.reply if reply.step_seconds is not None]
             measured = [reply.reading for reply in outcome.reply if reply.reading is not None]
             self._reading = next(iter(measured), self._reading or IN_NO_TIME)
 
@@ -197,7 +199,10 @@ class RunForecast:
         return median(seconds) if seconds else None
 
     def _step_seconds(self) -> float | None:
-        seconds = [cost.step_seconds for costs in self._context.history.costs.values() for cost in costs.values()]
+        """Return how long a training step takes by the wall clock; of costs that are known without that, as they are
+        compared: they lack the time in which a network waits."""
+        costs = self._context.history.costs.values()
+        seconds = self._steps or [cost.step_seconds for of_function in costs for cost in of_function.values()]
         return median(seconds) if seconds else None
 
     def _n_costs(self) -> int:
