@@ -7,22 +7,19 @@ waiting for them: an answer appears in the next report.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.cluster.slot import CostsJob, Job, Slot, Work
-from aquasurf_ray.driver.events import Event, RunEnding, RunProgress, RunView, WorkerWarning
+from aquasurf_ray.driver.events import Event, RunEnding, RunPace, RunProgress, RunView, WorkerWarning
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.store import LiveRun, LiveWorker
 from aquasurf_ray.workers.messages import GpuUse, TrainingJob
 
 REPORT_SECONDS = 5.0
 ASKED_AT_ONCE = 64  # workers per report, so that thousands of workers do not delay the loop
-RATE_SECONDS = 3600.0  # a rate is over an hour, or over ten trainings if these take longer
-RATE_COUNT = 10
 
 
 class LiveStatus:
@@ -32,7 +29,6 @@ class LiveStatus:
         self._context = context
         self._reported_at: float | None = None
         self._ending: str | None = None
-        self._rate = Rate(context.clock)
         self._questions = _Questions(context)
 
     def on_event(self, event: Event) -> None:
@@ -48,10 +44,12 @@ class LiveStatus:
     def _report(self, view: RunView) -> None:
         self._reported_at = self._context.clock()
         self._questions.read_answers()
-        per_hour = self._rate.per_hour(view.evaluations - view.reused)
-        left = seconds_left(view.evaluations, view.evaluations_wanted, per_hour)
+        # A run that ends now does not do the rest.
+        pace = view.pace if self._ending is None else RunPace()
         workers = tuple(self._worker(slot, self._reported_at) for slot in self._context.pool.live())
-        self._context.store.report(self._context.lease, LiveRun(workers, per_hour, left, self._ending))
+        self._context.store.report(
+            self._context.lease, LiveRun(workers, pace.per_hour, pace.seconds_left, self._ending)
+        )
         self._questions.ask()
 
     def _worker(self, slot: Slot, now: float) -> LiveWorker:
@@ -69,40 +67,6 @@ class LiveStatus:
             gpu_used_mb=gpu.used_mb if gpu else None,
             gpu_total_mb=gpu.total_mb if gpu else None,
         )
-
-
-class Rate:
-    """Trainings finished per hour: over the last hour, or the last ten trainings if they took longer.
-
-    Over an hour alone, trainings of two hours would have no rate most of the time, and a wrong one otherwise.
-
-    >>> seconds = iter([0.0, 60.0, 120.0])
-    >>> rate = Rate(lambda: next(seconds))
-    >>> rate.per_hour(10), rate.per_hour(10), rate.per_hour(12)
-    (None, None, 60.0)
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def per_hour(self, done: int) -> float | None:
-        """Return the rate, given the number done by now; None while none has finished since the first call."""
-        now = self._clock()
-        self._seen.append((now, done))
-        while len(self._seen) > 2 and now - self._seen[1][0] >= RATE_SECONDS and done - self._seen[1][1] >= RATE_COUNT:
-            self._seen.popleft()
-        then, before = self._seen[0]
-        return (done - before) * 3600 / (now - then) if done > before and now > then else None
-
-
-def seconds_left(done: int, wanted: int, per_hour: float | None) -> float | None:
-    """Return the seconds that the rest takes at this rate; with requests, a run can do more than its budget.
-
-    >>> seconds_left(10, 20, 60.0), seconds_left(21, 20, 60.0), seconds_left(10, 20, None)
-    (600.0, 0.0, None)
-    """
-    return max(wanted - done, 0) * 3600 / per_hour if per_hour else None
 
 
 class _Question(NamedTuple):

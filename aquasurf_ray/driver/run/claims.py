@@ -44,8 +44,12 @@ class Budget:
 
     def in_total(self, evaluations: RunEvaluations) -> int:
         """Return how many evaluations the run makes in total, with its baselines, given those that it has."""
-        to_begin = sum(function.id not in evaluations.asked_for for function in self.baselines)
-        return evaluations_wanted(self.evaluations, begun=evaluations.n_of("baseline"), to_begin=to_begin)
+        begun, to_begin = evaluations.n_of("baseline"), self.baselines_to_begin(evaluations)
+        return evaluations_wanted(self.evaluations, begun=begun, to_begin=to_begin)
+
+    def baselines_to_begin(self, evaluations: RunEvaluations) -> int:
+        """Return how many baselines have no evaluation yet."""
+        return sum(function.id not in evaluations.asked_for for function in self.baselines)
 
 
 class Accepted(TypedDict):

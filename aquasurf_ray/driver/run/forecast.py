@@ -160,16 +160,21 @@ class RunForecast:
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Take in what workers have done, and note the forecast once it is known."""
-        if self._is_over:
+        if self._is_over and self._training_seconds is not None:
             return
         for outcome in outcomes:
             if outcome.fault is None and not isinstance(outcome.reply, Drained):
                 self._take_in(outcome)
-        training = self._training_seconds or self._from_costs()
+        self._training_seconds = self._training_seconds or self._from_costs()
         spectrum = self._spectrum_seconds or self._stored_spectrum_seconds()
-        if training is not None and (spectrum is not None or not self._n_spectra):
+        if not self._is_over and self._training_seconds is not None and (spectrum is not None or not self._n_spectra):
             self._is_over = True
-            self._note(spectrum, training)
+            self._note(spectrum, self._training_seconds)
+
+    @property
+    def of_a_training(self) -> float | None:
+        """How long a training takes, if that can be told."""
+        return self._training_seconds
 
     def _take_in(self, outcome: Outcome) -> None:
         if isinstance(outcome.job, SpectraJob):
