@@ -1,8 +1,9 @@
 """The live status of a run in the store: its workers and their jobs, its rate, the time left.
 
 Only the driver can query its workers, and other processes only read the store. So the driver writes a report every few
-seconds, with a time by which readers can tell whether it is still current. Workers are queried in turns, without
-waiting for them: an answer appears in the next report.
+seconds, and soon after a worker has begun or ended something, which readers see in the run's log at once. It has a time
+by which they can tell whether it is still current. Workers are queried in turns, without waiting for them: an answer
+appears in the next report.
 """
 
 from __future__ import annotations
@@ -13,13 +14,34 @@ from typing import Any, Literal, NamedTuple
 
 from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.cluster.slot import CostsJob, Job, Slot, Work
-from aquasurf_ray.driver.events import Event, RunEnding, RunPace, RunProgress, RunView, WorkerWarning
+from aquasurf_ray.driver.events import (
+    CostsMeasured,
+    EvaluationDrained,
+    EvaluationEnded,
+    EvaluationFailed,
+    EvaluationStarted,
+    Event,
+    RunEnding,
+    RunPace,
+    RunProgress,
+    RunView,
+    SpectraComputed,
+    WorkerGone,
+    WorkerLost,
+    WorkerReady,
+    WorkerWarning,
+)
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.store import LiveRun, LiveWorker
 from aquasurf_ray.workers.messages import GpuUse, TrainingJob
 
 REPORT_SECONDS = 5.0
+SOON_SECONDS = 1.0  # after a change; each report is a write to the store
 ASKED_AT_ONCE = 64  # workers per report, so that thousands of workers do not delay the loop
+CHANGES = (
+    *(WorkerReady, WorkerLost, WorkerGone, SpectraComputed, CostsMeasured),
+    *(EvaluationStarted, EvaluationEnded, EvaluationFailed, EvaluationDrained),
+)
 
 
 class LiveStatus:
@@ -28,6 +50,8 @@ class LiveStatus:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._reported_at: float | None = None
+        self._asked_at = context.clock() - REPORT_SECONDS
+        self._has_changed = False
         self._ending: str | None = None
         self._questions = _Questions(context)
 
@@ -37,12 +61,17 @@ class LiveStatus:
             self._ending, self._reported_at = event.why, None
         elif isinstance(event, RunProgress) and self._is_old():
             self._report(event.view)
+        elif isinstance(event, CHANGES):
+            self._has_changed = True
 
     def _is_old(self) -> bool:
-        return self._reported_at is None or self._context.clock() - self._reported_at >= REPORT_SECONDS
+        # A report of a large pool is long, and something in it changes all the time.
+        is_soon = self._has_changed and len(self._context.pool.slots) <= ASKED_AT_ONCE
+        age = SOON_SECONDS if is_soon else REPORT_SECONDS
+        return self._reported_at is None or self._context.clock() - self._reported_at >= age
 
     def _report(self, view: RunView) -> None:
-        self._reported_at = self._context.clock()
+        self._reported_at, self._has_changed = self._context.clock(), False
         self._questions.read_answers()
         # A run that ends now does not do the rest.
         pace = view.pace if self._ending is None else RunPace()
@@ -50,7 +79,9 @@ class LiveStatus:
         self._context.store.report(
             self._context.lease, LiveRun(workers, pace.per_hour, pace.seconds_left, self._ending)
         )
-        self._questions.ask()
+        if self._reported_at - self._asked_at >= REPORT_SECONDS:
+            self._asked_at = self._reported_at
+            self._questions.ask()
 
     def _worker(self, slot: Slot, now: float) -> LiveWorker:
         gpu = self._questions.gpu.get(slot.number)
@@ -100,7 +131,7 @@ class _Questions:
     def read_answers(self) -> None:
         """Read the answers that have arrived."""
         for future, answer in self._pool.answers(list(self._asked)).items():
-            self._read(self._asked[future], answer)
+            self._read(self._asked.pop(future), answer)
 
     def _next(self) -> Sequence[Slot]:
         live = [slot for slot in self._pool.live() if slot.state != "starting"]
