@@ -88,7 +88,8 @@ def measure(device: torch.device, batch: int, rounds: int, steps: int) -> list[d
     for case in cases:
         case.step()
     kept = [kept_bytes(case.forward, case.network.parameters()) for case in cases]
-    seconds = side_by_side([case.step for case in cases], device, min_rounds=rounds, max_rounds=rounds)
+    times = side_by_side([case.step for case in cases], device, min_rounds=rounds, max_rounds=rounds)
+    seconds = [time.median for time in times]
     relu_seconds, swish_bytes = seconds[0], kept[2 * FUNCTIONS.index("swish(x)")]
     figures = [
         {

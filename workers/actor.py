@@ -31,7 +31,7 @@ from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
 from aquasurf_ray.workers.compact_spectrum import compact_spectrum, result_or_reason
-from aquasurf_ray.workers.cost import measure_cost
+from aquasurf_ray.workers.cost import timed_cost
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder, folder_of
 from aquasurf_ray.workers.engine.fast_form import fast_form
@@ -269,19 +269,20 @@ class Worker:
         return replace(reply, coverage=self._coverage, roles=self._roles)
 
     def _cost(self, function: str, feed: TrainingFeed) -> CostReply:
-        cost, reason, seconds = result_or_reason(lambda: self._measured_cost(function, feed))
+        found, reason, seconds = result_or_reason(lambda: self._timed_cost(function, feed))
+        cost, step_seconds = found or (None, None)
         status: Status = "done" if reason is None else "diverged"
-        return CostReply(function, status, reason, cost, seconds)
+        return CostReply(function, status, reason, cost, seconds, step_seconds=step_seconds)
 
-    def _measured_cost(self, function: str, feed: TrainingFeed) -> MeasuredCost:
+    def _timed_cost(self, function: str, feed: TrainingFeed) -> tuple[MeasuredCost, float]:
         activation = activation_of(function)
         probe(activation, self.device)
         choose = fast_form if self.settings.fast_activations else None
         form = chosen_form(choose, feed, activation, kept=None)
-        cost = measure_cost(feed, activation, factory=form.factory)
+        cost, step_seconds = timed_cost(feed, activation, factory=form.factory)
         if function == REFERENCE:  # the unit itself: its ratio is 1 by definition, not by two noisy measurements
-            return replace(cost, step_seconds=cost.relu_step_seconds, activation_bytes=cost.relu_activation_bytes)
-        return cost
+            cost = replace(cost, step_seconds=cost.relu_step_seconds, activation_bytes=cost.relu_activation_bytes)
+        return cost, step_seconds
 
 
 def worker_actor(worker: type) -> Any:

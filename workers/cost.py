@@ -27,14 +27,7 @@ from aquasurf_ray.workers.network import sized_network
 def measure_cost(
     feed: TrainingFeed, activation: Activation | RoleActivations, *, factory: ActivationFactory | None = None
 ) -> MeasuredCost:
-    """Measure the cost of a function in the training that `feed` is for, on its device.
-
-    Args:
-        activation: the function.
-        factory: the form of the function that the training would use (`FastForm.factory`); by default the eager one.
-
-    Raises:
-        torch.OutOfMemoryError, TaskError, whatever the data set raises, and whatever the function raises.
+    """Measure the cost of a function in the training that `feed` is for, on its device, as `timed_cost` does.
 
     Example:
         >>> from aquasurf_ray.tasks import load_task
@@ -43,6 +36,22 @@ def measure_cost(
         >>> cost = measure_cost(feed, Activation("swish(x)"))
         >>> cost.memory_ratio > 1
         True
+    """
+    cost, _ = timed_cost(feed, activation, factory=factory)
+    return cost
+
+
+def timed_cost(
+    feed: TrainingFeed, activation: Activation | RoleActivations, *, factory: ActivationFactory | None = None
+) -> tuple[MeasuredCost, float]:
+    """Measure the cost of a function, and how long a training step with it takes: the fastest, by the wall clock.
+
+    Args:
+        activation: the function.
+        factory: the form of the function that the training would use (`FastForm.factory`); by default the eager one.
+
+    Raises:
+        torch.OutOfMemoryError, TaskError, whatever the data set raises, and whatever the function raises.
     """
     task, seed, device, arithmetic = feed.task, feed.seed, feed.device, feed.arithmetic
     makers = factory or factory_of(activation.expression), factory_of(parse(REFERENCE))
@@ -55,7 +64,7 @@ def measure_cost(
         for stepper in steppers:
             stepper.step()  # warm-up: one-time compilation, tuning and allocation are not part of the cost
         n_bytes, relu_bytes = (stepper.activation_bytes() for stepper in steppers)
-        seconds, relu_seconds = side_by_side(
+        step, relu_step = side_by_side(
             [stepper.step for stepper in steppers],
             device,
             min_rounds=MIN_ROUNDS,
@@ -63,14 +72,15 @@ def measure_cost(
             enough_seconds=ENOUGH_SECONDS,
         )
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return MeasuredCost(name, seconds, relu_seconds, n_bytes, relu_bytes)
+    return MeasuredCost(name, step.median, relu_step.median, n_bytes, relu_bytes), step.fastest
 
 
 def step_seconds(feed: TrainingFeed, activation: Activation | RoleActivations) -> float:
-    """Return the time of one training step in the training that `feed` is for: the fastest of a few, after a warm-up.
+    """Return the time of one training step in the training that `feed` is for: the fastest of a few, after a warm-up,
+    by the wall clock, because a network may wait for something else than this processor.
 
     Raises:
-        As `measure_cost`.
+        As `timed_cost`.
     """
     with process_settings(feed.task.recipe, feed.device), seeded(feed.seed, feed.device):
         make = factory_of(activation.expression)
@@ -78,8 +88,8 @@ def step_seconds(feed: TrainingFeed, activation: Activation | RoleActivations) -
         network = feed.arithmetic.prepared(network)
         stepper = _Stepper(feed.task, network, feed.first_step(network), feed.arithmetic)
         stepper.step()
-        measured = side_by_side([stepper.step], feed.device, min_rounds=1, max_rounds=5, enough_seconds=ENOUGH_SECONDS)
-    return measured[0]
+        (step,) = side_by_side([stepper.step], feed.device, min_rounds=2, max_rounds=5, enough_seconds=ENOUGH_SECONDS)
+    return step.fastest
 
 
 class _Stepper:

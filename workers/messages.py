@@ -85,7 +85,8 @@ class SpectrumReply:
 class CostReply:
     """A function's cost relative to ReLU on the worker's device, or the reason why it cannot be measured.
 
-    `reading` is the time of reading the task's data, once from each worker.
+    `reading` is the time of reading the task's data, once from each worker. `step_seconds` is how long a training step
+    takes by the wall clock, for forecasts; costs are compared by another clock (`forms.stopwatch`).
     """
 
     function: str
@@ -94,6 +95,7 @@ class CostReply:
     cost: MeasuredCost | None
     seconds: float
     reading: ReadingTime | None = None
+    step_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "evaluations": "evaluations after the baselines",
         "diverged": "diverged",
         "failed": "failed",
-        "seconds": "seconds of training",
+        "seconds": "seconds of training after the baselines",
         "best": f"best {on_split(metric.name)}",
         "best_function": "best function",
         "best_recipe_change": "best function's change of the recipe",

@@ -16,6 +16,7 @@ from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, run_settings, status_document
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
+from aquasurf_ray.counted import counted
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 app = Commands()
 
 OVERVIEW_COLUMNS = (
-    *("run", "task", "status", "evaluations", "budget", "spectra", "failed"),
+    *("run", "task", "status", "evaluations", "spectra", "failed"),
     *("metric", "best", "best_confirmed", "best_seeds", "best_function"),
 )
 OF_MEANS = ("best_confirmed", "best_seeds")  # what kind of mean a best score is; most are none
@@ -63,7 +64,8 @@ def status(
     elif documents:
         filled = {column for document in documents for column, value in document.items() if value is not None}
         columns = [column for column in OVERVIEW_COLUMNS if column in filled or column not in OF_MEANS]
-        print_rows(columns, [[document[column] for column in columns] for document in documents], Format.table)
+        shown = [document | {"evaluations": _in_total(document)} for document in documents]
+        print_rows(columns, [[document[column] for column in columns] for document in shown], Format.table)
         for document in documents:
             # A dead driver cannot report its death itself, so the overview does, with the command that helps.
             if document["status"] == "dead":
@@ -86,8 +88,10 @@ def _other_verdicts(opened: stored.Store, run: stored.Run) -> list[str]:
 def _print_status(document: dict[str, Any]) -> None:
     failures, divergences = document["failures"], document["divergences"]
     lines = {f"best {document['metric']}" if key == "best" else key.replace("_", " "): v for key, v in document.items()}
-    # The lists have tables of their own below, and the rest is for programs.
-    for known in ("failures", "divergences", "metric", "best score"):
+    lines["evaluations"] = _evaluations_text(document)
+    # The lists have tables of their own below, the counts are in one line, and the rest is for programs.
+    counts = ("finished baselines", "wanted", "budget", "baselines")
+    for known in ("failures", "divergences", "metric", "best score", *counts):
         del lines[known]
     for often_unknown in ("best confirmed", "best seeds", "best noise", "best recipe change"):
         if lines[often_unknown] is None:
@@ -107,6 +111,28 @@ def _print_status(document: dict[str, Any]) -> None:
         print(
             f"and {len(divergences) - DIVERGENCES_SHOWN} more; by reason: aquasurf query --example diverged --set {run}"
         )
+
+
+def _in_total(document: dict[str, Any]) -> str:
+    """Return the number of results and that of all evaluations, both with the baselines.
+
+    >>> _in_total({"evaluations": 1, "wanted": 15}), _in_total({"evaluations": 1, "wanted": None})
+    ('1 of 15', '1')
+    """
+    n, wanted = document["evaluations"], document["wanted"]
+    return str(n) if wanted is None else f"{n} of {wanted}"
+
+
+def _evaluations_text(document: dict[str, Any]) -> str:
+    """Return the number of results, and which of them count towards the budget: baselines do not.
+
+    >>> _evaluations_text({"evaluations": 15, "finished_baselines": 9, "wanted": 15, "budget": 6})
+    '15 (9 baselines and 6 of 6)'
+    """
+    n, n_baselines, budget = document["evaluations"], document["finished_baselines"], document["budget"]
+    if document["wanted"] == budget:  # no baselines beside the budget, or no budget
+        return _in_total(document)
+    return f"{n} ({counted(n_baselines, 'baseline')} and {n - n_baselines} of {budget})"
 
 
 def _print_causes(columns: tuple[str, ...], documents: list[dict[str, Any]]) -> None:

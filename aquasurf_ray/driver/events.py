@@ -270,13 +270,25 @@ class StoreWritten(Event):
 
 
 @dataclass(frozen=True)
+class RunPace:
+    """How fast a run gets on: the seconds for which one training, spectrum or cost occupies a worker, the trainings per
+    hour of all workers, and the seconds that the rest takes. What is not known yet is None."""
+
+    training_seconds: float | None = None
+    spectrum_seconds: float | None = None
+    cost_seconds: float | None = None
+    per_hour: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
 class RunView:
     """The state of a run at one moment.
 
     `best` is a function's name and the value of `metric`; `best_change` is the change of the recipe that it was trained
     with. `running` has one text for each busy worker. `costs_wanted` is 0 in a run without a limit on the cost.
-    `reused` counts the `evaluations` that needed no training here: their results arrive at once, so they say nothing
-    about the time of the others. `training` and `queued` count evaluations, and `workers` counts workers by state.
+    `reused` counts the `evaluations` that needed no training here. `training` and `queued` count evaluations, and
+    `workers` counts workers by state.
     """
 
     spectra: int
@@ -295,6 +307,7 @@ class RunView:
     queued: int = 0
     workers: Mapping[str, int] = field(default_factory=dict)
     best_change: str = ""
+    pace: RunPace = RunPace()
 
     def best_text(self) -> str:
         """Return the best value and its function; a metric other than accuracy is named."""

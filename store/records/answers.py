@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from aquasurf_ray.store.records.evaluations import EvaluationStatus, Origin, RequestedEvaluation
 from aquasurf_ray.store.records.features import CostRecord, Fisher
-from aquasurf_ray.store.records.runs import Run
+from aquasurf_ray.store.records.runs import N_BASELINES, Run, evaluations_wanted
 from aquasurf_ray.store.records.tasks import FunctionRecord, TaskMetric, TaskRecord
 from aquasurf_ray.training_metrics import TrainingMetrics
 
@@ -76,6 +76,21 @@ class RunStatus:
         return self.by_status.get("done", 0) + self.by_status.get("diverged", 0)
 
     @property
+    def finished_baselines(self) -> int:
+        """Return the number of baselines with a result, which the budget does not count."""
+        return sum(self.by_origin.get(("baseline", status), 0) for status in ("done", "diverged"))
+
+    @property
+    def wanted(self) -> int | None:
+        """Return the number of evaluations that the run makes in total, baselines included; None without a budget."""
+        if self.run.budget is None:
+            return None
+        begun = sum(n for (origin, _), n in self.by_origin.items() if origin == "baseline")
+        # A finished run begins no more of them: it ended at a target, or somebody requested one as an evaluation.
+        n = 0 if self.run.status == "finished" else int(self.run.config.get(N_BASELINES, 0))
+        return evaluations_wanted(self.run.budget, begun=begun, to_begin=max(0, n - begun))
+
+    @property
     def exhausted(self) -> bool:
         """Return whether a search ended because its candidates were used up before its budget was met.
 
@@ -84,9 +99,7 @@ class RunStatus:
         ended = self.run.status == "finished" and self.run.message is None
         if self.run.kind != "search" or not ended or self.run.budget is None:
             return False
-        # The budget does not count the baselines.
-        baselines = sum(self.by_origin.get(("baseline", status), 0) for status in ("done", "diverged"))
-        return self.finished - baselines < self.run.budget
+        return self.finished - self.finished_baselines < self.run.budget
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ class LiveWorker:
 
 @dataclass(frozen=True)
 class LiveRun:
-    """A driver's report on its run: its workers, recently finished evaluations per hour, and the seconds left at that
-    rate; None before the first is finished. `ending` is the reason if it starts no further evaluations."""
+    """A driver's report on its run: its workers, the evaluations per hour that they train, and the seconds that the
+    rest of the run takes, spectra included; None as long as they are not known. `ending` is the reason if it starts no
+    further evaluations."""
 
     workers: tuple[LiveWorker, ...] = ()
     per_hour: float | None = None

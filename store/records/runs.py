@@ -12,6 +12,21 @@ RunKind = Literal["search", "evaluate", "import", "build", "confirm"]
 RunStatusName = Literal["new", "running", "interrupted", "finished", "failed"]
 LONGEST_NOTE = 2_000  # characters
 LONGEST_NAME = 2_000  # characters in the name of a task, run or function: PostgreSQL cannot index much longer text
+N_BASELINES = "n_baselines"
+"""The key of a search's configuration that has the number of its baselines, for readers of the run; no setting."""
+
+
+def evaluations_wanted(budget: int, *, begun: int, to_begin: int) -> int:
+    """Return how many evaluations a run makes in total: its budget, which counts no baselines, and its baselines.
+
+    Args:
+        begun: the evaluations that the run has made of its baselines, in whatever state.
+        to_begin: the baselines that it has yet to request.
+
+    >>> evaluations_wanted(6, begun=1, to_begin=8), evaluations_wanted(6, begun=9, to_begin=0)
+    (15, 15)
+    """
+    return budget + begun + to_begin
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pytest
 
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.store import EvaluationResult, FunctionRow, LiveRun, LiveWorker, NewRun, Store, this_process
+from aquasurf_ray.store.records.runs import N_BASELINES
 
 BUSY = LiveWorker("worker-1", "busy", 12.5, "node-a", "NVIDIA H100", "trains relu(x)", 3, 87.0, 1200.0, 80_000.0)
 LIVE = LiveRun((BUSY, LiveWorker("worker-2", "idle", 0.0, "node-b", "cpu")), 30.0, 7200.0)
@@ -35,6 +36,23 @@ def run(capsys, *arguments):
     code = main(list(arguments))
     out, err = capsys.readouterr()
     return code, out, err
+
+
+def test_the_results_are_those_of_baselines_and_those_of_the_budget(capsys, held):
+    store, _ = held
+    config = {"task": "digits", N_BASELINES: 9}
+    searched = store.create_run(NewRun("two", "search", store.run("one").task_id, config, "e", 0, 6, None, "0.1.0"))
+    assert "two  digits  new      0 of 15" in run(capsys, "status")[1]
+    assert "evaluations    0 (0 baselines and 0 of 6)\n" in run(capsys, "status", "two")[1]
+    other = store.acquire_lease(searched.id, this_process(), lease_seconds=30)
+    claim = store.claim(other, 1, 0, "baseline")
+    store.record_result(other, claim.evaluation_id, EvaluationResult("done", score=0.5))
+    out = run(capsys, "status", "two")[1]
+    assert "evaluations    1 (1 baseline and 0 of 6)\n" in out
+    assert not [line for line in out.splitlines() if line.startswith(("budget", "baselines", "wanted"))]
+    document = json.loads(run(capsys, "status", "two", "--json")[1])
+    assert [document[key] for key in ("evaluations", "wanted", "finished_baselines", "budget")] == [1, 15, 1, 6]
+    assert "evaluations    0 of 4\n" in run(capsys, "status", "one")[1]
 
 
 def test_status_prints_the_driver_its_workers_and_why_tries_failed(capsys, held):

@@ -150,6 +150,8 @@ def test_costs_come_in_order_relative_to_relu_and_with_the_functions_faults(work
     assert (fault.status, fault.cost, fault.reason) == ("diverged", None, "KeyError: 'no such key'")
     assert composed.status == "done"
     assert composed.cost.step_seconds > 0
+    assert relu.step_seconds > 0
+    assert (fault.step_seconds, composed.step_seconds > 0) == (None, True)
     assert composed.cost.device == "cpu"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from aquasurf_ray.activations import Activation, RecomputedActivation, register_unary, unregister
 from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task, regression
-from aquasurf_ray.workers.cost import measure_cost
+from aquasurf_ray.workers.cost import measure_cost, step_seconds, timed_cost
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 
 N, WIDTH, N_CLASSES = 48, 32, 10
@@ -72,6 +73,28 @@ def test_the_form_that_training_would_use_can_be_measured() -> None:
     cost = price(SMALL, "mul(sigmoid(x),elu(x))", factory=factory)
     assert len(made) == 1
     assert cost.activation_bytes == price(SMALL, "swish(x)").activation_bytes
+
+
+class Waiting(nn.Module):
+    """A network that waits in `forward`, as for another machine."""
+
+    def __init__(self, activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.network = one_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.05)
+        return self.network(x)
+
+
+def test_a_step_takes_the_time_in_which_the_network_waits() -> None:
+    """Costs are compared by the time of the processor, and what a step takes is asked of the wall clock."""
+    task = replace(SMALL, network=Waiting)
+    feed = TrainingFeed(task, task.splits(), torch.device("cpu"), seed=0)
+    cost, seconds = timed_cost(feed, Activation("swish(x)"))
+    assert 0.05 <= seconds < 0.5
+    assert cost.step_seconds < 0.04
+    assert 0.05 <= step_seconds(feed, Activation("swish(x)")) < 0.5
 
 
 def test_a_function_that_computes_more_costs_more() -> None:

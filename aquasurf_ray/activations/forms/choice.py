@@ -258,9 +258,8 @@ def _seconds(forms: dict[str, nn.Module], x: Tensor, rounds: int = ROUNDS) -> di
     for once in passes:
         once()
     calls = CALLS_A_ROUND_ON_A_GPU if x.device.type == "cuda" else 1
-    return dict(
-        zip(forms, side_by_side(passes, x.device, min_rounds=rounds, max_rounds=rounds, calls=calls), strict=True)
-    )
+    times = side_by_side(passes, x.device, min_rounds=rounds, max_rounds=rounds, calls=calls)
+    return {name: time.median for name, time in zip(forms, times, strict=True)}
 
 
 def _forward_and_backward(form: nn.Module, x: Tensor, gradient: Tensor) -> None:

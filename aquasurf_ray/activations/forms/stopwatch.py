@@ -5,11 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 Work = Callable[[], object]
+
+
+class CallTime(NamedTuple):
+    """Seconds of one call: the median that two works are compared by, and the fastest by the wall clock.
+
+    With one thread on a CPU the median is of the thread's own seconds, without those that it waits for a busy core. A
+    call that waits by itself, for another machine or a GPU that it uses, has few of these, so what it takes is the
+    fastest call: other load made the others longer.
+    """
+
+    median: float
+    fastest: float
 
 
 def side_by_side(
@@ -20,11 +33,8 @@ def side_by_side(
     max_rounds: int,
     enough_seconds: float = 0.0,
     calls: int = 1,
-) -> list[float]:
-    """Return the median seconds of one call of each work, measured in turns, so that the machine's other load affects
-    all.
-
-    With one thread on a CPU these are the thread's own seconds, without those that it waits for a busy core.
+) -> list[CallTime]:
+    """Return the seconds of one call of each work, measured in turns, so that the machine's other load affects all.
 
     Args:
         works: the works to time; call each once before, so that one-time costs are not part of its time.
@@ -32,17 +42,18 @@ def side_by_side(
             passed.
         calls: the calls in each turn before the clock is read.
     """
-    seconds: list[list[float]] = [[] for _ in works]
+    seconds: list[list[tuple[float, float]]] = [[] for _ in works]
     begun = time.perf_counter()
     for n_done in range(max_rounds):
         if n_done >= min_rounds and time.perf_counter() - begun > enough_seconds:
             break
         for work, times in zip(works, seconds, strict=True):
-            start = _clock(device)
+            own, wall = _clocks(device)
             for _ in range(calls):
                 work()
-            times.append((_clock(device) - start) / calls)
-    return [median(times) for times in seconds]
+            own_end, wall_end = _clocks(device)
+            times.append(((own_end - own) / calls, (wall_end - wall) / calls))
+    return [CallTime(median(own for own, _ in times), min(wall for _, wall in times)) for times in seconds]
 
 
 def kept_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor] = ()) -> int:
@@ -73,8 +84,9 @@ def _is_cast_parameter(tensor: Tensor, parameters: set[int]) -> bool:
     return id(getattr(node, "variable", None)) in parameters
 
 
-def _clock(device: torch.device) -> float:
+def _clocks(device: torch.device) -> tuple[float, float]:
+    """Return the time that works are compared by, and that of the wall clock."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        return time.perf_counter()
-    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
+    wall = time.perf_counter()
+    return time.thread_time() if device.type != "cuda" and torch.get_num_threads() == 1 else wall, wall

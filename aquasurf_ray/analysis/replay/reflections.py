@@ -42,7 +42,8 @@ class ReflectedDistances(FeatureDistances):
     def _distances(self, some: Indices, others: Indices) -> Floats:
         starts = range(0, len(self._all), len(self))
         found = [row_distances(self._all, some, others + start, "euclidean") for start in starts]
-        return np.minimum.reduce(found)
+        nearest: Floats = np.minimum.reduce(found)
+        return nearest
 
 
 def reflected_distances(functions: Sequence[str], outputs: Floats, reflections: str) -> FeatureDistances:

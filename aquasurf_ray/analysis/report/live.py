@@ -154,14 +154,13 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
     count and `evaluations` does; None without a budget. `confirmed` says what a confirmed `best` is; else it is None,
     and `best` is the best training, or the best mean over `averaged` seeds of a run that trains with several."""
     run, metric = status.run, status.task.metric
-    baselines = sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline")
     return {
         "run": run.name,
         "task": status.task.name,
         "kind": run.kind,
         "status": standing(run, activity),
         "evaluations": status.finished,
-        "wanted": None if run.budget is None else run.budget + baselines,
+        "wanted": status.wanted,
         "diverged": status.diverged,
         "failed": status.by_status.get("failed", 0),
         "metric": best.metric_name(metric) if best else on_split(metric.name),

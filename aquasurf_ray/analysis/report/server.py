@@ -26,6 +26,7 @@ from aquasurf_ray.analysis.studies.headline import finished_confirmations
 from aquasurf_ray.store import BadRecord, RunNotFound, Store, StoreError
 
 LOOPBACK = "127.0.0.1"
+RELOAD_SECONDS = 2  # of a page whose run does not exist yet
 LONGEST_BODY = 100_000  # bytes of a request
 LONGEST_SILENCE = 30.0  # seconds in which a browser must send more of a request that it has begun
 _NAMES = {LOOPBACK, "localhost"}
@@ -217,8 +218,10 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
         def _run(self, name: str) -> None:
             try:
                 live.refuse_unknown(name)
-            except RunNotFound:
-                raise
+            except RunNotFound as error:  # a search that was just started creates its run only after its candidates
+                words = f"{error}. A run that has just been started appears here by itself."
+                self._html(plain_page("No such run yet", words, _home(live), RELOAD_SECONDS), 404)
+                return
             except StoreError as error:  # the page waits for the database
                 logger.warning("no answer yet: %s", error)
             without = live.without_script(name)

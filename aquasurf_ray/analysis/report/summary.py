@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS, marked
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LeaderboardRow
+from aquasurf_ray.store.records.runs import N_BASELINES
 
 SHOWN = 10
 _NOTES = {
@@ -117,8 +118,10 @@ def notes(findings: Findings) -> str:
 def reproduction(findings: Findings) -> str:
     """Return the command or the call that repeats the run, the versions and the configuration."""
     run = findings.run
-    # Without the values of the network's own operators, which are hundreds of numbers.
-    config = {key: value for key, value in run.config.items() if value is not None and key != OWN_OPERATORS}
+    # Without what only readers need; the values of the network's own operators are hundreds of numbers.
+    config = {
+        key: value for key, value in run.config.items() if value is not None and key not in (OWN_OPERATORS, N_BASELINES)
+    }
     rows = [
         *([name, text] for name, text in (findings.versions or {"aquasurf-ray": run.code_version}).items()),
         ["seed", str(run.seed)],

@@ -54,14 +54,16 @@ def render(
     return Template(_read("page.html")).substitute(parts)
 
 
-def plain_page(title: str, words: str, link: str) -> str:
+def plain_page(title: str, words: str, link: str, reload_seconds: int | None = None) -> str:
     """Return a page of a few words without a script.
 
     Args:
         words: a sentence.
         link: a link as HTML.
+        reload_seconds: after how many seconds the browser asks for the page again; None for never.
     """
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title>'
+    head += "" if reload_seconds is None else f'<meta http-equiv="refresh" content="{reload_seconds}">'
     text = f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(words)}</p>\n<p>{link}</p>"
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{text}\n</body>\n</html>\n'
 

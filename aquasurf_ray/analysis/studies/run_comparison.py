@@ -16,9 +16,12 @@ from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.headline import Headline, best_of
 from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS
+from aquasurf_ray.store.records.runs import N_BASELINES
 
 # Settings that say where a run lives, and digests, which only repeat differences of other settings.
-_NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest", "space_digest", OWN_OPERATORS})
+_NOT_COMPARED = frozenset(
+    {"name", "store", "storage", "address", "task_digest", "space_digest", OWN_OPERATORS, N_BASELINES}
+)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ def status_document(status: stored.RunStatus, best: Headline | None, where: str)
         "status": run.status,
         "message": run.message,
         "evaluations": status.finished,
+        "finished_baselines": status.finished_baselines,
+        "wanted": status.wanted,  # with the baselines, as `evaluations`
         "budget": run.budget,
         "baselines": sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline"),
         "running": counts.get("running", 0),

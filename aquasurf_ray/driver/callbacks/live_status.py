@@ -1,28 +1,47 @@
 """The live status of a run in the store: its workers and their jobs, its rate, the time left.
 
 Only the driver can query its workers, and other processes only read the store. So the driver writes a report every few
-seconds, with a time by which readers can tell whether it is still current. Workers are queried in turns, without
-waiting for them: an answer appears in the next report.
+seconds, and soon after a worker has begun or ended something, which readers see in the run's log at once. It has a time
+by which they can tell whether it is still current. Workers are queried in turns, without waiting for them: an answer
+appears in the next report.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.cluster.slot import CostsJob, Job, Slot, Work
-from aquasurf_ray.driver.events import Event, RunEnding, RunProgress, RunView, WorkerWarning
+from aquasurf_ray.driver.events import (
+    CostsMeasured,
+    EvaluationDrained,
+    EvaluationEnded,
+    EvaluationFailed,
+    EvaluationStarted,
+    Event,
+    RunEnding,
+    RunPace,
+    RunProgress,
+    RunView,
+    SpectraComputed,
+    WorkerGone,
+    WorkerLost,
+    WorkerReady,
+    WorkerWarning,
+)
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.store import LiveRun, LiveWorker
 from aquasurf_ray.workers.messages import GpuUse, TrainingJob
 
 REPORT_SECONDS = 5.0
+SOON_SECONDS = 1.0  # after a change; each report is a write to the store
 ASKED_AT_ONCE = 64  # workers per report, so that thousands of workers do not delay the loop
-RATE_SECONDS = 3600.0  # a rate is over an hour, or over ten trainings if these take longer
-RATE_COUNT = 10
+CHANGES = (
+    *(WorkerReady, WorkerLost, WorkerGone, SpectraComputed, CostsMeasured),
+    *(EvaluationStarted, EvaluationEnded, EvaluationFailed, EvaluationDrained),
+)
 
 
 class LiveStatus:
@@ -31,8 +50,9 @@ class LiveStatus:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._reported_at: float | None = None
+        self._asked_at = context.clock() - REPORT_SECONDS
+        self._has_changed = False
         self._ending: str | None = None
-        self._rate = Rate(context.clock)
         self._questions = _Questions(context)
 
     def on_event(self, event: Event) -> None:
@@ -41,18 +61,27 @@ class LiveStatus:
             self._ending, self._reported_at = event.why, None
         elif isinstance(event, RunProgress) and self._is_old():
             self._report(event.view)
+        elif isinstance(event, CHANGES):
+            self._has_changed = True
 
     def _is_old(self) -> bool:
-        return self._reported_at is None or self._context.clock() - self._reported_at >= REPORT_SECONDS
+        # A report of a large pool is long, and something in it changes all the time.
+        is_soon = self._has_changed and len(self._context.pool.slots) <= ASKED_AT_ONCE
+        age = SOON_SECONDS if is_soon else REPORT_SECONDS
+        return self._reported_at is None or self._context.clock() - self._reported_at >= age
 
     def _report(self, view: RunView) -> None:
-        self._reported_at = self._context.clock()
+        self._reported_at, self._has_changed = self._context.clock(), False
         self._questions.read_answers()
-        per_hour = self._rate.per_hour(view.evaluations - view.reused)
-        left = seconds_left(view.evaluations, view.evaluations_wanted, per_hour)
+        # A run that ends now does not do the rest.
+        pace = view.pace if self._ending is None else RunPace()
         workers = tuple(self._worker(slot, self._reported_at) for slot in self._context.pool.live())
-        self._context.store.report(self._context.lease, LiveRun(workers, per_hour, left, self._ending))
-        self._questions.ask()
+        self._context.store.report(
+            self._context.lease, LiveRun(workers, pace.per_hour, pace.seconds_left, self._ending)
+        )
+        if self._reported_at - self._asked_at >= REPORT_SECONDS:
+            self._asked_at = self._reported_at
+            self._questions.ask()
 
     def _worker(self, slot: Slot, now: float) -> LiveWorker:
         gpu = self._questions.gpu.get(slot.number)
@@ -69,40 +98,6 @@ class LiveStatus:
             gpu_used_mb=gpu.used_mb if gpu else None,
             gpu_total_mb=gpu.total_mb if gpu else None,
         )
-
-
-class Rate:
-    """Trainings finished per hour: over the last hour, or the last ten trainings if they took longer.
-
-    Over an hour alone, trainings of two hours would have no rate most of the time, and a wrong one otherwise.
-
-    >>> seconds = iter([0.0, 60.0, 120.0])
-    >>> rate = Rate(lambda: next(seconds))
-    >>> rate.per_hour(10), rate.per_hour(10), rate.per_hour(12)
-    (None, None, 60.0)
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def per_hour(self, done: int) -> float | None:
-        """Return the rate, given the number done by now; None while none has finished since the first call."""
-        now = self._clock()
-        self._seen.append((now, done))
-        while len(self._seen) > 2 and now - self._seen[1][0] >= RATE_SECONDS and done - self._seen[1][1] >= RATE_COUNT:
-            self._seen.popleft()
-        then, before = self._seen[0]
-        return (done - before) * 3600 / (now - then) if done > before and now > then else None
-
-
-def seconds_left(done: int, wanted: int, per_hour: float | None) -> float | None:
-    """Return the seconds that the rest takes at this rate; with requests, a run can do more than its budget.
-
-    >>> seconds_left(10, 20, 60.0), seconds_left(21, 20, 60.0), seconds_left(10, 20, None)
-    (600.0, 0.0, None)
-    """
-    return max(wanted - done, 0) * 3600 / per_hour if per_hour else None
 
 
 class _Question(NamedTuple):
@@ -136,7 +131,7 @@ class _Questions:
     def read_answers(self) -> None:
         """Read the answers that have arrived."""
         for future, answer in self._pool.answers(list(self._asked)).items():
-            self._read(self._asked[future], answer)
+            self._read(self._asked.pop(future), answer)
 
     def _next(self) -> Sequence[Slot]:
         live = [slot for slot in self._pool.live() if slot.state != "starting"]

@@ -18,10 +18,11 @@ from aquasurf_ray.driver.events import FunctionSuggested
 from aquasurf_ray.driver.run.store_records import suggestion_record
 from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.state.context import RunContext
-from aquasurf_ray.driver.state.evaluations import EvaluationState
+from aquasurf_ray.driver.state.evaluations import EvaluationState, RunEvaluations
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord
 from aquasurf_ray.store.records.evaluations import Origin
+from aquasurf_ray.store.records.runs import evaluations_wanted
 
 MOST_AT_ONCE = 32  # claims in one transaction, so that other clients of the database wait only milliseconds
 LAST_PART = 5
@@ -40,6 +41,15 @@ class Budget:
 
     baselines: tuple[FunctionRecord, ...]
     evaluations: int
+
+    def in_total(self, evaluations: RunEvaluations) -> int:
+        """Return how many evaluations the run makes in total, with its baselines, given those that it has."""
+        begun, to_begin = evaluations.n_of("baseline"), self.baselines_to_begin(evaluations)
+        return evaluations_wanted(self.evaluations, begun=begun, to_begin=to_begin)
+
+    def baselines_to_begin(self, evaluations: RunEvaluations) -> int:
+        """Return how many baselines have no evaluation yet."""
+        return sum(function.id not in evaluations.asked_for for function in self.baselines)
 
 
 class Accepted(TypedDict):

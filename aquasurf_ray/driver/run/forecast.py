@@ -142,11 +142,12 @@ class RunForecast:
         history = context.history
         # All that this session has to do, so that the forecast, the check and the progress have the same counts.
         self._n_spectra = len(history.without_spectrum(len(history.candidates))) if spectra else 0
-        self._n_trainings = len(budget.baselines) + budget.evaluations - history.n_finished(baselines=True)
+        self._n_trainings = budget.in_total(history.evaluations) - history.n_finished(baselines=True)
         self._n_measured = 0
         self._spectrum_seconds: float | None = None
         self._training_seconds: float | None = None
         self._reading: ReadingTime | None = None
+        self._steps: list[float] = []
         self._is_resumed = history.n_finished(baselines=True) > 0
         self._is_over = not KINDS[context.run.kind].suggests
         self._is_begun = False
@@ -159,16 +160,21 @@ class RunForecast:
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Take in what workers have done, and note the forecast once it is known."""
-        if self._is_over:
+        if self._is_over and self._training_seconds is not None:
             return
         for outcome in outcomes:
             if outcome.fault is None and not isinstance(outcome.reply, Drained):
                 self._take_in(outcome)
-        training = self._training_seconds or self._from_costs()
+        self._training_seconds = self._training_seconds or self._from_costs()
         spectrum = self._spectrum_seconds or self._stored_spectrum_seconds()
-        if training is not None and (spectrum is not None or not self._n_spectra):
+        if not self._is_over and self._training_seconds is not None and (spectrum is not None or not self._n_spectra):
             self._is_over = True
-            self._note(spectrum, training)
+            self._note(spectrum, self._training_seconds)
+
+    @property
+    def of_a_training(self) -> float | None:
+        """How long a training takes, if that can be told."""
+        return self._training_seconds
 
     def _take_in(self, outcome: Outcome) -> None:
         if isinstance(outcome.job, SpectraJob):
@@ -179,6 +185,7 @@ class RunForecast:
                 self._training_seconds = result.seconds
         else:
             self._n_measured += len(outcome.job.functions)
+            self._steps += [reply.step_seconds for reply in outcome.reply if reply.step_seconds is not None]
             measured = [reply.reading for reply in outcome.reply if reply.reading is not None]
             self._reading = next(iter(measured), self._reading or IN_NO_TIME)
 
@@ -197,7 +204,10 @@ class RunForecast:
         return median(seconds) if seconds else None
 
     def _step_seconds(self) -> float | None:
-        seconds = [cost.step_seconds for costs in self._context.history.costs.values() for cost in costs.values()]
+        """Return how long a training step takes by the wall clock; of costs that are known without that, as they are
+        compared: they lack the time in which a network waits."""
+        costs = self._context.history.costs.values()
+        seconds = self._steps or [cost.step_seconds for of_function in costs for cost in of_function.values()]
         return median(seconds) if seconds else None
 
     def _n_costs(self) -> int:

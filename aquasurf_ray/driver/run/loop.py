@@ -25,6 +25,7 @@ from aquasurf_ray.driver.events import (
     EvaluationFailed,
     EvaluationStarted,
     RunEnding,
+    RunPace,
     RunProgress,
     RunView,
 )
@@ -42,6 +43,7 @@ from aquasurf_ray.driver.run.training_events import training_ended
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
+from aquasurf_ray.driver.state.pace import PaceOfWorkers
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.store import Claim, EvaluationResult, FunctionRecord, StartRecord
 from aquasurf_ray.tasks import Task
@@ -100,6 +102,7 @@ class SearchLoop:
             costs=suggester is not None and context.config.max_cost is not None,
             on_failure=self._count_failure,
         )
+        self._workers_pace = PaceOfWorkers(context)
         self._forecast = RunForecast(context, task, budget, spectra=self._preparation.wants_spectra)
         self._costs_read: set[tuple[int, str]] = set()
         self._to_start: list[Start] = []
@@ -173,7 +176,22 @@ class SearchLoop:
 
     def view(self) -> RunView:
         """Return the state of the run now."""
-        return view_of(self.context, self.task, self.budget, self._preparation)
+        return view_of(self.context, self.task, self.budget, self._preparation, self._pace())
+
+    def _pace(self) -> RunPace:
+        """Return the pace, and how long the evaluations and what they need of the candidates take."""
+        left, n_needed = self._n_trainings_left(), len(self.history.candidates)
+        if self.suggester:  # the search ends without the spectra of the other candidates
+            n_needed = self.suggester.last_prefix(self._claims.left())
+        return self._workers_pace.now(left, *self._preparation.n_left(n_needed), self._forecast.of_a_training)
+
+    def _n_trainings_left(self) -> int:
+        """Return how many evaluations the workers of this run have yet to end, with those under way."""
+        evaluations = self.history.evaluations
+        left = self.budget.in_total(evaluations) - self.history.n_finished(baselines=True)
+        # What has failed is replaced by another suggestion, where there are any.
+        left -= evaluations.n(status={"failed"}) if self.suggester is None else 0
+        return max(left, evaluations.n_open) - len(evaluations.elsewhere)
 
     def _show(self) -> None:
         """Emit a view at most ten times a second: computing one takes as long as a decision of the loop."""
@@ -271,6 +289,7 @@ class SearchLoop:
         for outcome in outcomes:
             self._settle(outcome)
         self._forecast.settle(outcomes)
+        self._workers_pace.settle(outcomes)
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
         """Store the results that arrived together, each kind in one transaction, since every commit takes time."""

@@ -53,6 +53,11 @@ class Preparation:
         n = sum(1 for function in self._history.candidates if function.id in self._history.costs)
         return n, len(self._history.candidates)
 
+    def n_left(self, n: int) -> tuple[int, int]:
+        """Return how many of the first `n` candidates lack a spectrum, and a cost, of those that the run needs."""
+        spectra = len(self._history.without_spectrum(n)) if self.wants_spectra else 0
+        return spectra, len(self._history.without_cost(n)) if self._wants_costs else 0
+
     def spectra_missing(self) -> bool:
         """Return whether any spectrum is not known yet, including those under way."""
         return bool(self._without_spectrum())

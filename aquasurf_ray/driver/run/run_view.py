@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from aquasurf_ray.driver.cluster.slot import CostsJob, Slot
-from aquasurf_ray.driver.events import RunView
+from aquasurf_ray.driver.events import RunPace, RunView
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.preparation import Preparation
 from aquasurf_ray.driver.state.context import RunContext
@@ -14,7 +14,7 @@ from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.messages import TrainingJob
 
 
-def view_of(context: RunContext, task: Task, budget: Budget, preparation: Preparation) -> RunView:
+def view_of(context: RunContext, task: Task, budget: Budget, preparation: Preparation, pace: RunPace) -> RunView:
     """Return the state of the run now."""
     history, pool = context.history, context.pool
     (spectra, spectra_wanted), (costs, costs_wanted) = preparation.n_spectra(), preparation.n_costs()
@@ -25,7 +25,7 @@ def view_of(context: RunContext, task: Task, budget: Budget, preparation: Prepar
         costs=costs,
         costs_wanted=costs_wanted,
         evaluations=history.n_finished(baselines=True),
-        evaluations_wanted=len(budget.baselines) + budget.evaluations,
+        evaluations_wanted=budget.in_total(history.evaluations),
         best=(best[0], metric.score(best[1])) if best else None,  # back to the metric's own sign
         best_change=history.best_change(),
         metric=metric.name,
@@ -36,6 +36,7 @@ def view_of(context: RunContext, task: Task, budget: Budget, preparation: Prepar
         training=sum(isinstance(slot.job, TrainingJob) for slot in pool.busy()),
         queued=history.evaluations.n(status={"queued"}),
         workers=Counter(slot.state for slot in pool.slots),
+        pace=pace,
     )
 
 

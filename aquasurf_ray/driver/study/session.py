@@ -14,7 +14,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
 from aquasurf_ray.analysis.studies.reference import reference_name
-from aquasurf_ray.driver.candidates import add_functions, baseline_records, known_here, load_space, search_rows
+from aquasurf_ray.driver.candidates import (
+    add_functions,
+    baseline_records,
+    baseline_rows,
+    known_here,
+    load_space,
+    search_rows,
+)
 from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Events
@@ -40,6 +47,7 @@ from aquasurf_ray.store import (
     is_dead,
     this_process,
 )
+from aquasurf_ray.store.records.runs import N_BASELINES
 from aquasurf_ray.store.verbs.attempts import is_abandoned
 
 if TYPE_CHECKING:
@@ -193,7 +201,7 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None, events: Events) 
     if run is None:
         task_id = store.add_task(plan.name, plan.version, plan.digest, plan.spec)
         rows = search_rows(config, load_space(config.space), plan.baselines)
-        facts = plan.facts()
+        facts = plan.facts() | {N_BASELINES: len(baseline_rows(plan.baselines, config.baselines))}
         new = new_run(config, "search", name, task_id, plan.identity, budget=budget, storage=None, facts=facts)
         run = store.create_run(new, add_functions(store, rows))
     if plan.given_reference not in (None, reference_name(run)):

@@ -54,6 +54,10 @@ class Suggester:
         """Return how many candidates the next suggestion chooses from: the planned prefix, or more if it is used up."""
         return self._prefix_of(self._history.evaluations.n_of("suggestion"))
 
+    def last_prefix(self, n: int) -> int:
+        """Return how many candidates the last of `n` further suggestions chooses from; 0 if there are none."""
+        return self._prefix_of(self._history.evaluations.n_of("suggestion") + n - 1) if n > 0 else 0
+
     def _prefix_of(self, suggestion: int) -> int:
         candidates, taken = self._history.candidates, self.pairs.unavailable()
         if self._growth is not None and self._growth.generation:

@@ -22,6 +22,7 @@ from aquasurf_ray.driver.verbs.confirm import confirm_best
 from aquasurf_ray.driver.verbs.create_run import create_run, create_unnamed
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import Store
+from aquasurf_ray.store.records.runs import N_BASELINES
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 
@@ -81,10 +82,11 @@ def start_search(
         if run is None:
             store, _ = command.connect()
             rows = search_rows(config, space, loaded.baselines)
-            n = len(rows) - len(baseline_rows(loaded.baselines, config.baselines))
+            n_baselines = len(baseline_rows(loaded.baselines, config.baselines))
+            n = len(rows) - n_baselines
             if n < config.candidates:
                 command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
-            facts = {} if isinstance(task, str) else {OWN_TASK: True}
+            facts = {N_BASELINES: n_baselines, **({} if isinstance(task, str) else {OWN_TASK: True})}
             create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows, facts=facts)
             run = create_unnamed(store, loaded.name, create) if config.name is None else create(config.name)
         # A job that a cluster starts again repeats its first command, and must not undo what `resume` has raised since.

@@ -18,7 +18,7 @@ from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.server import LiveStore, path_of, server
-from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store, StoreBusy, this_process
+from aquasurf_ray.store import Lease, LiveRun, LiveWorker, NewRun, Store, StoreBusy, this_process
 
 
 @pytest.fixture
@@ -112,6 +112,18 @@ def test_the_page_of_an_unknown_run_or_address_says_so_and_links_to_the_list(run
             assert says in body
             assert b'<a href="/">All runs of ' in body
             assert b"<script" not in body
+
+
+def test_the_page_of_a_run_that_does_not_exist_yet_looks_again_until_it_does(run):
+    store, _ = run
+    with serving(store) as port:
+        status, body = ask(port, path_of("soon"))
+        assert (status, b'<meta http-equiv="refresh" content="2">' in body) == (404, True)
+        assert b"A run that has just been started appears here by itself." in body
+        assert b"refresh" not in ask(port, "/runs")[1], "nothing will ever be there"
+        store.create_run(NewRun("soon", "search", store.run(NAME).task_id, {}, "soon", 0, 4, None, "0.1.0"))
+        status, body = ask(port, path_of("soon"))
+        assert (status, b"refresh" in body) == (200, False)
 
 
 def test_without_scripts_the_live_pages_name_the_command_that_needs_none(run):

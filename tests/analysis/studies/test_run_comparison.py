@@ -16,6 +16,7 @@ from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.analysis.studies.run_comparison import best_so_far, compare_runs
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.store import NewRun, Store, this_process
+from aquasurf_ray.store.records.runs import N_BASELINES
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def second(store: Store, scores: dict[str, float], task_id: int) -> None:
     """A run of the same space that trained what the first one did not, and relu."""
-    new = NewRun("second", "search", task_id, CONFIG | {"seed": 4}, "other", 4, 3, None, "0.1.0")
+    new = NewRun("second", "search", task_id, CONFIG | {"seed": 4, N_BASELINES: 8}, "other", 4, 3, None, "0.1.0")
     ids = {function.name: function.id for function in store.candidates(store.run(NAME).id)}
     lease = store.acquire_lease(store.create_run(new, list(ids.values())).id, this_process())
     for name, score in scores.items():
@@ -52,7 +53,9 @@ def test_two_runs_of_a_task_are_counted(store: Store, capsys) -> None:
     assert found.differing == {"seed": (3, 4)}
     assert (found.shared, found.only) == (1, (18, 3))
     assert main(["compare", NAME, "second", "--store", store.safe_url]) == 0
-    assert "evaluations until 0.9000" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "evaluations until 0.9000" in out
+    assert "seconds of training after the baselines" in out
 
 
 def test_a_run_without_results_has_no_best_instead_of_never_one(store: Store, capsys) -> None:

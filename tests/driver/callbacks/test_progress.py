@@ -9,10 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from aquasurf_ray import driver
-from aquasurf_ray.driver.callbacks.live_status import Rate
-from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Pace, line_of, sentence
+from aquasurf_ray.driver.callbacks.progress import Bars, Lines, line_of, pace_of, sentence
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.events import Note, RunProgress, RunView
+from aquasurf_ray.driver.events import Note, RunPace, RunProgress, RunView
 
 VIEW = RunView(
     spectra=50,
@@ -39,37 +38,15 @@ def test_the_best_function_is_named_with_the_rate_that_it_was_trained_at():
     assert sentence(view) == "best so far 0.9312 swish(x) with learning_rate*2"
 
 
-def test_pace_counts_only_what_this_process_did():
-    pace = Pace(100)
-    assert pace.text(0.0, 100, 200) == ""
-    assert pace.text(50.0, 150, 200) == "1.0/s, 0:50 left"
+def test_slow_work_is_reported_in_seconds_each_and_hours_and_fast_work_per_second():
+    assert pace_of(RunPace(360.0, per_hour=10.0, seconds_left=35_640.0)) == "360.0 s each, 9:54:00 left"
+    assert pace_of(RunPace(0.5, per_hour=14_400.0, seconds_left=41.0)) == "4.0/s, 0:41 left"
 
 
-@pytest.mark.parametrize("hours", [0.05, 0.5, 3.0])
-def test_the_rate_of_a_run_whose_trainings_take_whatever_is_right_at_any_moment(hours):
-    now = [0.0]
-    rate = Rate(lambda: now[0])
-    rate.per_hour(0)
-    for now[0] in range(60, int(100 * hours * 3600), 60):
-        found = rate.per_hour(done := int(now[0] / 3600 / hours))
-        if done >= 10:
-            assert found == pytest.approx(1 / hours, rel=0.12), now[0]
-
-
-def test_results_of_other_runs_are_no_part_of_the_pace(capsys):
-    now = [0.0]
-    bars = Bars(clock=lambda: now[0])
-    bars.on_event(RunProgress(replace(VIEW, evaluations=0)))
-    now[0] = 10.0
-    bars.on_event(RunProgress(replace(VIEW, evaluations=28, reused=27)))
-    bars.close()
-    assert "10.0 s each, 3:20 left" in capsys.readouterr().err
-
-
-def test_slow_work_is_reported_in_seconds_each_and_hours():
-    pace = Pace(0)
-    pace.text(0.0, 0, 100)
-    assert pace.text(360.0, 1, 100) == "360.0 s each, 9:54:00 left"
+@pytest.mark.parametrize("pace", [RunPace(), RunPace(5.0), RunPace(spectrum_seconds=1.0, seconds_left=None)])
+def test_what_is_not_known_is_not_said(pace):
+    assert pace_of(pace) == ""
+    assert "(" not in line_of(replace(VIEW, pace=pace, best=None, running=()))
 
 
 def test_lines_come_at_intervals_on_standard_error(capsys):
@@ -95,17 +72,23 @@ def test_a_run_without_spectra_has_no_count_of_them(capsys):
 
 
 def test_lines_have_the_rate_the_time_left_and_some_of_the_running_work(capsys):
-    now = [0.0]
-    lines = Lines(interval=10.0, clock=lambda: now[0])
-    view = replace(VIEW, best=None, reused=1, running=tuple(f"worker-{i} starts" for i in range(1, 8)))
-    lines.on_event(RunProgress(view))
-    now[0] = 10.0
-    lines.on_event(RunProgress(replace(view, evaluations=8)))
-    # five in ten seconds, so the forty that are left take 80 s
+    lines = Lines(interval=0.0)
+    pace = RunPace(2.0, per_hour=1800.0, seconds_left=80.0)
+    running = tuple(f"worker-{i} starts" for i in range(1, 8))
+    lines.on_event(RunProgress(replace(VIEW, best=None, evaluations=8, running=running, pace=pace)))
     assert capsys.readouterr().err == (
         "spectra 50/208, evaluations 8/48 (2.0 s each, 1:20 left); "
         "now: worker-1 starts | worker-2 starts | worker-3 starts | worker-4 starts | 3 more\n"
     )
+
+
+def test_bars_have_the_seconds_of_each_kind_of_work_and_the_time_left(capsys):
+    bars = Bars()
+    pace = RunPace(12.34, spectrum_seconds=0.123, cost_seconds=30.0, per_hour=292.0, seconds_left=80.0)
+    bars.on_event(RunProgress(replace(VIEW, costs=20, costs_wanted=208, pace=pace)))
+    bars.close()
+    shown = capsys.readouterr().err
+    assert all(text in shown for text in ("0.12 s each", "30 s each", "12.3 s each, 1:20 left"))
 
 
 def test_costs_are_shown_where_they_are_wanted(capsys):

@@ -85,6 +85,7 @@ def test_a_forecast_of_hours_says_nothing_of_it(forecast):
 
 
 DATA = TensorDataset(torch.zeros(2_000, 3), torch.arange(2_000) % 3)
+SIZES = dict.fromkeys(("train", "validation", "test"), 2_000)
 
 
 def task_on(train):
@@ -130,6 +131,14 @@ def test_the_steps_of_a_run_are_those_of_its_batches(train, n_in_step, context):
     text = noted(context, forecast, CostsJob(("f0(x)",)), [])
     sizes = {name: n_examples(split) for name, split in task.splits().named().items()}
     assert f"a training takes about {duration_text(training_seconds(task, sizes, 5.0, n_in_step))}, " in text
+
+
+def test_a_training_takes_the_time_in_which_its_network_waits(context):
+    forecast = RunForecast(context, task_on(DATA), Budget((), 10), spectra=False)
+    context.history.add_costs([CostRecord("cpu", 0.5, 0.5, 100, 100, function_id=context.history.candidates[0].id)])
+    reply = CostReply("f0(x)", "done", None, None, 1.0, ReadingTime(), step_seconds=50.0)
+    text = noted(context, forecast, CostsJob(("f0(x)",)), [reply])
+    assert f"a training takes about {duration_text(training_seconds(task_on(DATA), SIZES, 50.0, 128))}, " in text
 
 
 @pytest.mark.parametrize(

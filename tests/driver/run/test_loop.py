@@ -16,6 +16,7 @@ from aquasurf_ray.driver.events import (
     EvaluationFailed,
     EvaluationStarted,
     RunEnding,
+    RunPace,
     RunProgress,
 )
 from aquasurf_ray.driver.run.claims import Budget
@@ -67,6 +68,25 @@ def test_every_requested_evaluation_is_trained_once_stored_and_reported(store):
     assert ended == [("f0(x)", 0.0, 1, 0.0), ("f1(x)", 0.1, 2, 0.1), ("f2(x)", 0.2, 3, 0.2)]
     last = events_of(context, RunProgress)[-1].view
     assert (last.evaluations, last.training, last.queued, last.best) == (3, 0, 0, ("f2(x)", 0.2))
+
+
+def test_the_total_of_a_run_that_trains_what_it_is_given_counts_its_baselines_once(store):
+    context, _, loop = looping(store, score_of, n_baselines=2)
+    loop.run()
+    views = [event.view for event in events_of(context, RunProgress)]
+    assert [(view.evaluations, view.evaluations_wanted) for view in (views[0], views[-1])] == [(0, 3), (3, 3)]
+    assert context.store.status(context.run.id).wanted == 3
+
+
+def test_a_view_has_the_pace_of_the_workers_and_the_time_of_all_that_is_left(store):
+    """Also of what this part of the run does not request: the judging seeds of a confirmation follow their choice."""
+    context, _, loop = looping(store, score_of)
+    loop.budget = Budget((), 7)
+    loop.run()
+    first, *_, last = [event.view.pace for event in events_of(context, RunProgress)]
+    assert first == RunPace()
+    assert last == RunPace(last.training_seconds, per_hour=7200 / last.training_seconds, seconds_left=last.seconds_left)
+    assert last.seconds_left == pytest.approx(2 * last.training_seconds), "four more with two workers"
 
 
 def test_a_function_that_diverges_has_a_result_and_is_not_tried_again(store):

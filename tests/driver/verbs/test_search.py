@@ -15,10 +15,11 @@ from scripted_worker import ScriptedGroup, ScriptedWorker
 from store_reading import attempts_of
 
 from aquasurf_ray.activations import BASELINES, register_unary, unregister
+from aquasurf_ray.analysis.report.live import RunList
 from aquasurf_ray.driver import evaluate, propose, resume, search
 from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed, WorkersFailed
-from aquasurf_ray.driver.events import Note
+from aquasurf_ray.driver.events import Note, RunProgress
 from aquasurf_ray.driver.run import session as execution
 from aquasurf_ray.driver.verbs import command as command_of_verbs
 from aquasurf_ray.driver.verbs import create_run as creation
@@ -84,6 +85,28 @@ def test_a_search_meets_its_budget_exactly_and_leaves_nothing_open(here):
 
 
 @pytest.mark.slow
+class Totals:
+    """The totals of a run: the driver's, and, at the same time, those that the list of `watch` and `status` have."""
+
+    def __init__(self, here):
+        self.here, self.found = here, []
+
+    def on_event(self, event):
+        if isinstance(event, RunProgress):
+            with opened(self.here) as store:
+                (row,) = RunList(store).read()
+                status = store.status(store.run(row["run"]).id)
+            self.found.append((event.view.evaluations_wanted, row["wanted"], status.wanted))
+
+
+def test_the_total_is_the_same_everywhere_from_the_first_moment_on(here):
+    totals = Totals(here)
+    scripted(here, name="one", evaluations=2, callbacks=[totals])
+    scripted(here, name="one", evaluations=3, callbacks=[totals])
+    assert set(totals.found) == {(10, 10, 10), (11, 11, 11)}
+    assert totals.found == sorted(totals.found)
+
+
 def test_a_run_may_have_a_name_in_any_letters(here):
     name = 'it\'s "déjà" 再び'
     assert scripted(here, name=name, evaluations=1, features="outputs").evaluations == 9
