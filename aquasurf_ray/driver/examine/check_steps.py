@@ -32,6 +32,7 @@ from aquasurf_ray.driver.examine.objective_check import (
     metric_of,
     no_mean,
     refuse_all_pairs,
+    unscaled_targets,
 )
 from aquasurf_ray.driver.examine.output_check import squashed_outputs
 from aquasurf_ray.driver.examine.sentence import sentence
@@ -142,7 +143,7 @@ class CheckSteps:
         refuse_batch_of_one(self.task, self.checked.splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
-        notes += constant_metric(objective, outputs, targets)
+        notes += [*constant_metric(objective, outputs, targets), *unscaled_targets(objective, outputs, targets)]
         # On the CPU, since numbers that a loss refuses end a GPU's process.
         notes += squashed_outputs(self.task.objective, outputs.cpu(), targets.cpu(), self._with_seed(inputs))
         notes += self._fitted()
