@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 from aquasurf_ray.counted import counted
@@ -35,7 +36,7 @@ class Verdict:
         return f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith("no ") else f"{sentence}."
 
 
-def verdict(found: Confirmation, name: Callable[[str], str] = str) -> Verdict:
+def verdict(found: Confirmation, name: Callable[[str], str] = readable) -> Verdict:
     """Return the verdict on a confirmation; `name` returns what the sentence calls a function."""
     winners = [each for each in found.functions if not each.baseline and found.judged(each).mean is not None]
     reference, conditions = name(found.reference), _conditions(found)
@@ -94,7 +95,7 @@ def at_the_edge(found: Confirmation) -> list[str]:
         return []
     winner = next((each for each in found.functions if not each.baseline), None)
     at = {each.function: each.rate for each in (found.over, winner) if each is not None}
-    ends = [f"{name} is best at {rate:g}" for name, rate in at.items() if rate in (min(values), max(values))]
+    ends = [f"{readable(name)} is best at {rate:g}" for name, rate in at.items() if rate in (min(values), max(values))]
     wider = "--learning-rates" if found.tuning.field == LEARNING_RATE else "--tune"
     return [f"At the edge of what was tried: {' and '.join(ends)}; try more with {wider}."] if ends else []
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.candidates import baseline_rows
@@ -113,7 +114,7 @@ class CheckSteps:
         digest = self.task.digest
         samples = self.checked.samples()
         refuse_values(self.task.objective, samples)
-        gains = f"gains are over {with_reference(self.task).reference or REFERENCE}"
+        gains = f"gains are over {readable(with_reference(self.task).reference or REFERENCE)}"
         warned = [*lacking_classes(samples), *one_sided_targets(self.task.objective, samples)]
         warned += shared_examples(self.checked.splits(), samples)
         return "; ".join([f"examples: {listed}", f"task digest {digest}", gains, *warned])
