@@ -22,6 +22,7 @@ from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import ActivationCall, ActivationFactory, Splits, Task, TaskError, activation_calls
 from aquasurf_ray.tasks.inputs import Inputs, call_network
 from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.tasks.replacement.replace import few
 from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.network import sized_network
 
@@ -93,7 +94,7 @@ def refuse_unused_activation(task: Task, splits: Splits, inputs: Inputs, *, devi
     for role in task.roles or ("",):
         if _depends(first, task, splits, _NoiseIn(role, task.roles), inputs, device):
             continue
-        calls = [call for call in called_in_code(task, splits, inputs, device=device) if not call.is_gate]
+        calls = [call for call in called_in_code(task, splits, inputs, device=device) if not call.stays]
         instead = f"; its code calls {named_calls(calls)} instead" if calls else ""
         makes = f"of role '{role}'" if role else "that it makes"
         raise TaskError(
@@ -134,12 +135,15 @@ def size_at_activation(task: Task, splits: Splits, inputs: Inputs, *, device: to
     return sizes[0] if sizes else None
 
 
-def called_in_code(task: Task, splits: Splits, inputs: Inputs, *, device: torch.device) -> list[ActivationCall]:
-    """Return the activations that the network's code calls outside of the modules that its factory made."""
+def called_in_code(
+    task: Task, splits: Splits, inputs: Inputs, *, device: torch.device, training: bool = True
+) -> list[ActivationCall]:
+    """Return the activations that the network's code calls outside of the modules that its factory made, in training or
+    in evaluation."""
     network = sized_network(task, splits, _relu, seed=0, device=device)
     made = [module for module in network.modules() if isinstance(module, Activation)]
     with torch.no_grad():
-        return list(activation_calls(network, inputs, outside=made))
+        return list(activation_calls(network, inputs, outside=made, training=training))
 
 
 def unused_activations(task: Task, splits: Splits, inputs: Inputs, *, device: torch.device) -> list[str]:
@@ -161,8 +165,8 @@ def unused_activations(task: Task, splits: Splits, inputs: Inputs, *, device: to
 
 
 def named_calls(calls: list[ActivationCall]) -> str:
-    """Return calls as text, with file and line."""
-    return ", ".join(map(str, calls))
+    """Return calls as text, with files and lines."""
+    return few([*map(str, calls)])
 
 
 def _outputs(

@@ -11,7 +11,6 @@ import importlib
 import logging
 import os
 import platform
-import sys
 import threading
 import warnings
 from collections import deque
@@ -27,7 +26,7 @@ from aquasurf_ray.activations import activation_of
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.recipe_change import applied
-from aquasurf_ray.tasks import Splits, Task, load_task
+from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
 from aquasurf_ray.workers.compact_spectrum import compact_spectrum, result_or_reason
@@ -48,6 +47,7 @@ from aquasurf_ray.workers.messages import (
     TrainingJob,
     WorkerInfo,
     WorkerSettings,
+    added_to_path,
 )
 from aquasurf_ray.workers.network import try_network
 from aquasurf_ray.workers.own_activation import register_own_activation
@@ -62,7 +62,24 @@ LONGEST_WARNING = 500
 
 
 class WorkerError(RuntimeError):
-    """The worker cannot work on the device that it was given."""
+    """The worker cannot work on the device or the node that it was given."""
+
+
+def _loaded_task(settings: WorkerSettings) -> Task:
+    """Import the user's modules and return the task."""
+    try:
+        for module in settings.modules:
+            importlib.import_module(module)
+        return settings.task if isinstance(settings.task, Task) else load_task(settings.task)
+    except (ModuleNotFoundError, TaskError) as error:
+        missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        if not isinstance(missing, ModuleNotFoundError):
+            raise
+        raise WorkerError(
+            f"{missing} on node {platform.node()}, in none of the driver's folders {', '.join(settings.import_from)}; "
+            "start the command in a folder that all nodes can read, set PYTHONPATH or install the package on them, or "
+            "ship the folder with 'aquasurf submit --working-dir'"
+        ) from error
 
 
 class Warnings(logging.Handler):
@@ -91,7 +108,7 @@ class Worker:
     """Computes spectra and trains networks for one task, one call at a time; `progress` may be called meanwhile.
 
     Raises:
-        WorkerError: a GPU is requested, and PyTorch sees none.
+        WorkerError: a GPU is requested, and PyTorch sees none; or a module of the user's is not on this node.
         TaskError: the task cannot be loaded.
     """
 
@@ -102,14 +119,10 @@ class Worker:
                 "Ray gave this worker a GPU but PyTorch sees none: "
                 "install a CUDA build of torch or use --gpus-per-worker 0"
             )
-        if settings.import_from and settings.import_from not in sys.path:
-            # First, as for a script in that folder: a module of the user's wins over an installed one of the same name.
-            sys.path.insert(0, settings.import_from)
+        added_to_path(settings.import_from)
         if settings.data_folder is not None:
             os.environ[DATA_FOLDER] = settings.data_folder
-        for module in settings.modules:
-            importlib.import_module(module)
-        self.task = settings.task if isinstance(settings.task, Task) else load_task(settings.task)
+        self.task = _loaded_task(settings)
         self.device = torch.device("cuda" if settings.gpu else "cpu")
         self.ranks: Ranks | None = None
         self._splits: Splits | None = None

@@ -6,8 +6,10 @@ needs nothing more, and starts in a fraction of a second.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from aquasurf_ray.cpu_threads import WORKER_THREADS
 from aquasurf_ray.measured_cost import MeasuredCost, ReadingTime
@@ -19,13 +21,31 @@ if TYPE_CHECKING:
 Status = Literal["done", "diverged"]
 
 
+class ImportPath(tuple[str, ...]):
+    """Folders to import the user's own modules from, the first before the second. A process that receives them looks
+    there before anywhere else, as the process that sent them does."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return added_to_path, (tuple(self),)
+
+
+def added_to_path(folders: Iterable[str]) -> ImportPath:
+    """Put folders at the beginning of this process's import path, unless they are on it, and return them."""
+    found = ImportPath(folders)
+    # First, as for a script in that folder: a module of the user's wins over an installed one of the same name.
+    sys.path[:0] = [folder for folder in found if folder not in sys.path]
+    return found
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
     """A run's settings for its workers.
 
     Args:
         task: the task itself, or its name for `load_task`.
-        import_from: folder to import the user's own modules from.
+        import_from: the folders to import the user's own modules from.
         modules: modules to import first, which register the user's own operators.
         storage: folder or URI for epoch checkpoints; none are written without it.
         gpu: whether to work on the GPU that Ray has assigned to the worker.
@@ -39,7 +59,7 @@ class WorkerSettings:
     """
 
     task: str | Task
-    import_from: str | None = None
+    import_from: ImportPath = field(default_factory=ImportPath)
     modules: tuple[str, ...] = ()
     storage: str | None = None
     gpu: bool = False
@@ -50,6 +70,10 @@ class WorkerSettings:
     data_folder: str | None = None
     fast_activations: bool = True
     loader_workers: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields with the import path first, so that the classes of a task are found on it."""
+        return {"import_from": self.import_from, **self.__dict__}
 
 
 @dataclass(frozen=True)

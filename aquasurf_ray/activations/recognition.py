@@ -110,9 +110,10 @@ def most_common(functions: Sequence[Callable[[Tensor], Tensor]]) -> list[tuple[C
     >>> [(type(each).__name__, n) for each, n in most_common([nn.PReLU(), nn.ELU(0.5), nn.ELU(), nn.ELU()])]
     [('ELU', 2), ('PReLU', 1), ('ELU', 1)]
     """
+    identities = {key: _identity(function) for key, function in {id(each): each for each in functions}.items()}
     same: dict[object, list[Callable[[Tensor], Tensor]]] = {}
     for function in functions:
-        same.setdefault(_identity(function), []).append(function)
+        same.setdefault(identities[id(function)], []).append(function)
     return sorted(((each[0], len(each)) for each in same.values()), key=lambda found: -found[1])
 
 

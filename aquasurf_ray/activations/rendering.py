@@ -18,7 +18,7 @@ from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.grammar import Learned, spelled
 from aquasurf_ray.activations.named_functions import ZOO, NamedFunction
 from aquasurf_ray.activations.registry import VARIABLE, Level, operator_named
-from aquasurf_ray.activations.roles import Function, RoleFunctions, parse_function
+from aquasurf_ray.activations.roles import Function, RoleFunctions, parse_function, parts_of
 
 PLAIN = 20  # characters of a name that a picture shows as it is, without looking it up in the zoo
 LONGEST = 28
@@ -66,19 +66,34 @@ def words(expression: Function | str) -> str:
 
 
 @lru_cache(maxsize=10_000)
+def readable(function: str) -> str:
+    """Return the name that people read a function by, which commands take too: a long expression of the zoo's has its
+    name there, in each role if there are roles; any other text is as it is.
+
+    >>> readable("add(relu(x),mul(0.1,min(x,0)))"), readable("mul(hard_sigmoid(x),bessel_i1e(x))")
+    ('leaky_relu(x,0.1)', 'mul(hard_sigmoid(x),bessel_i1e(x))')
+    >>> readable("early=relu(x);late=add(relu(x),mul(0.1,min(x,0)))")
+    'early=relu(x);late=leaky_relu(x,0.1)'
+    """
+    if len(function) <= PLAIN:
+        return function
+    if parts := parts_of(function):
+        return ";".join(f"{role}={readable(part)}" for role, part in parts.items())
+    return _zoo_name(function) or function
+
+
+@lru_cache(maxsize=10_000)
 def short_name(function: str) -> str:
     """Return a function's name in at most `LONGEST` characters, for a picture or a heading.
 
-    A long expression of the zoo's has its name there, any other long text is cut.
+    It is the one that people read (`readable`), cut if it is too long.
 
     >>> short_name("mul(sigmoid(x),erf(x))"), short_name("add(relu(x),mul(0.1,min(x,0)))")
     ('mul(sigmoid(x),erf(x))', 'leaky_relu(x,0.1)')
     >>> short_name("mul(hard_sigmoid(x),bessel_i1e(x))")
     'mul(hard_sigmoid(x…l_i1e(x))'
     """
-    if len(function) <= PLAIN:
-        return function
-    shown = _zoo_name(function) or function
+    shown = readable(function)
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - _END - 1]}…{shown[-_END:]}"
 
 

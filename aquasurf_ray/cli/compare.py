@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
@@ -82,6 +83,8 @@ def _side(side: ComparedRun, metric: TaskMetric) -> dict[str, Any]:
 
 def _print(found: RunComparison, metric: TaskMetric) -> None:
     sides = [_side(side, metric) for side in found.sides]
+    for side in sides:
+        side |= {key: readable(side[key] or "") or None for key in ("best_function", "confirmed_function")}
     goal = metric.value(found.goal)
     labels = {
         "status": "status",

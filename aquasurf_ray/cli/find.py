@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.headline import confirmation_of
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import what_ranks
@@ -92,6 +93,7 @@ def find(
     if form is Format.table and not as_json:
         empty = {column for column in ("confirmed", "time_ratio") if all(row[column] is None for row in rows)}
         columns = [column for column in columns if column not in empty]
+        rows = [row | {"function": readable(row["function"])} for row in rows]
     cells = [[row[column] for column in columns] for row in rows]
     print_rows(columns, cells, Format.json if as_json else form, decimals={"time_ratio": 2})
     if form is Format.table and not as_json:

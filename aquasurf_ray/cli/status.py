@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import best_of_run, other_confirmations
 from aquasurf_ray.cli.terminal.activity import print_activity
@@ -56,7 +57,9 @@ def status(
     if as_json:
         documents = [doc | {"settings": run_settings(run)} for run, doc in zip(runs, documents, strict=True)]
         print_json(documents[0] | now | {"other_verdicts": others} if name else documents)
-    elif name:
+        return
+    documents = [doc | {"best_function": readable(doc["best_function"] or "") or None} for doc in documents]
+    if name:
         _print_status(documents[0])
         for line in others:
             print(f"\n{line}")

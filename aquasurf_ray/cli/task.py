@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 from aquasurf_ray.cli.terminal.settings import FROM_MODEL
@@ -148,7 +149,7 @@ def _print_task(document: dict[str, Any]) -> None:
         "digest": document["digest"] or "unknown without the data",
         "network": f"{network['made_by']}, {network['parameters']:,} parameters",
         "replaced": ", ".join(network["replaced"]),
-        "reference": document["reference"] or "unknown without the data",
+        "reference": readable(document["reference"] or "") or "unknown without the data",
         "data": data["problem"] or sizes,
         "augment": document["augment"] or "none besides the data set's own",
         "objective": f"{objective['loss']}, metric {objective['metric']} ({better} is better)",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
@@ -71,7 +72,7 @@ def _metrics(found: Transfer, function: TransferredFunction) -> dict[str, Any]:
     value, mean = found.metric.value, function.mean
     low, high = interval(found.metric, mean)
     return {
-        "function": _marked(found, function, function.function),
+        "function": _marked(found, function, readable(function.function)),
         "source": found.source_metric.value(function.source),
         "median": value(function.median),
         "test median": value(function.test_median),
@@ -105,9 +106,9 @@ def _note(found: Transfer) -> str:
         if not all(each.is_confirmed for each in found.functions):
             source += "; for a function without one, the score that selected it, on the validation split"
     gains = (
-        gain_words(found.reference, "transferred functions")
+        gain_words(readable(found.reference), "transferred functions")
         if any(each.function == found.reference for each in found.functions)
-        else f"Gain and p need the reference, {found.reference}, which is not among the functions."
+        else f"Gain and p need the reference, {readable(found.reference)}, which is not among the functions."
     )
     means = f"Median, mean with 95% interval, gain and p are on the validation split of {found.task}"
     return f"Source: {source}. {means}. {gains}"

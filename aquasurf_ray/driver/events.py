@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.recipe_change import with_change
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ class RunView:
         if self.best is None:
             return ""
         function, value = self.best
-        trained = with_change(function, self.best_change)
+        trained = with_change(readable(function), self.best_change)
         return f"{value:z.4f} {trained}" if self.metric == "accuracy" else f"{self.metric} {value:.4g} {trained}"
 
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from aquasurf_ray.activations import fingerprint, parse, same_or_by_role
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.candidates import function_row, refuse_baselines
 from aquasurf_ray.tasks import Task
@@ -91,8 +92,8 @@ def _own(task: Task) -> str | None:
                 "the network has several activations of its own%s: %s and %s; gains are over the first%s, or name "
                 "another with Task(reference=...)",
                 f" in the role {role}" if role else "",
-                texts[role],
-                ", ".join(sorted(others)),
+                readable(texts[role]),
+                ", ".join(sorted(map(readable, others))),
                 ", which is in most places" if is_most else "",
             )
     return str(same_or_by_role({role: parse(text) for role, text in texts.items()}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import sysconfig
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,6 +14,9 @@ from aquasurf_ray.driver.errors import BadUse
 
 if TYPE_CHECKING:
     from aquasurf_ray.store import Run
+
+INSTALLED = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+PACKAGES = ("dist-packages", "site-packages")
 
 
 def register_operators_of(run: Run) -> None:
@@ -35,6 +39,20 @@ def register_values_of(run: Run) -> None:
         from aquasurf_ray.driver.stand_ins import register_stand_ins  # loads PyTorch
 
         register_stand_ins(values)
+
+
+def own_import_path() -> list[str]:
+    """Return the folders that this process imports the user's own modules from, the first before the second: its import
+    path without Python's library and installed packages, which other nodes have of their own."""
+    paths = sysconfig.get_paths()
+    installed = {Path(paths[kind]).resolve() for kind in INSTALLED}
+
+    def is_own(folder: Path) -> bool:
+        real = folder.resolve()
+        return folder.is_dir() and not any(each in installed or each.name in PACKAGES for each in (real, *real.parents))
+
+    found = [str(path) for each in sys.path if is_own(path := Path(each).absolute())]
+    return list(dict.fromkeys(found if str(Path.cwd()) in found else [str(Path.cwd()), *found]))
 
 
 def import_modules(names: Iterable[str]) -> None:

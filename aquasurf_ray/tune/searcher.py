@@ -26,7 +26,7 @@ from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import data_folder
 from aquasurf_ray.driver.settings.reading import make_config
-from aquasurf_ray.driver.user_modules import import_modules
+from aquasurf_ray.driver.user_modules import import_modules, own_import_path
 from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of
 from aquasurf_ray.store import EpochRecord
 from aquasurf_ray.store.records.runs import RunStatusName
@@ -357,7 +357,7 @@ class ActivationSearch(Searcher):
         if data_folder(config) is not None:
             wanted["data"] = data_folder(config)
         if isinstance(self._task, str) and ":" in self._task:
-            wanted["import_from"] = str(Path.cwd())
+            wanted["import_from"] = own_import_path()
         return wanted
 
     def _n_open(self) -> int:

@@ -34,6 +34,7 @@ from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from aquasurf_ray.tune.study import RECIPE_FIELDS
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
 from aquasurf_ray.workers.engine.fast_form import fast_form
+from aquasurf_ray.workers.messages import added_to_path
 from aquasurf_ray.workers.network import try_network
 from aquasurf_ray.workers.own_activation import register_own_activation
 from aquasurf_ray.workers.result import Epoch, TrainingResult
@@ -50,7 +51,7 @@ def train_activation(config: Mapping[str, Any]) -> None:
     Args:
         config: `activation`, an expression; `task`, a `Task` or its name; optionally `seed`, any field of the task's
             recipe (`learning_rate`, `weight_decay`, `epochs`, `batch_size`, ...), `modules` to import first, the folder
-            `data` of data sets, the folder `import_from` of your own task, and `fast_activations`. The
+            `data` of data sets, the folder `import_from` of your own task, or several, and `fast_activations`. The
             `__trial_index__` of a `Repeater` is added to the seed.
 
     Raises:
@@ -126,12 +127,14 @@ class _Reports:
 
 
 def _task(config: Mapping[str, Any]) -> Task:
+    given = config.get("import_from") or ()
+    added_to_path([str(given)] if isinstance(given, str | Path) else given)
     for module in config.get("modules", ()):
         importlib.import_module(module)
     if config.get("data") is not None:
         os.environ[DATA_FOLDER] = str(config["data"])
-    wanted, folder = config["task"], config.get("import_from")
-    task = wanted if isinstance(wanted, Task) else load_task(wanted, import_from=Path(folder) if folder else None)
+    wanted = config["task"]
+    task = wanted if isinstance(wanted, Task) else load_task(wanted)
     return replace(task, recipe=replace(task.recipe, **{k: v for k, v in config.items() if k in RECIPE_FIELDS}))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,9 @@ from aquasurf_ray.activations import fingerprint
 from aquasurf_ray.analysis.report.summary import leaderboard
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.analysis.studies.reference import reference_of
+from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.cli.main import main
+from aquasurf_ray.cli.terminal.confirmation import print_confirmation
 from aquasurf_ray.store import FunctionRow, NewRun, Store
 
 
@@ -53,6 +56,28 @@ def test_top_says_after_a_confirmation_what_ranks(url, capsys):
     assert front.startswith("--pareto compares confirmed functions only")
     rows = list(csv.DictReader(io.StringIO(top(capsys, url, "--format", "csv"))))
     assert rows[-1]["rank"].isdigit(), "the sentence is for people"
+
+
+LEAKY = "add(relu(x),mul(0.1,min(x,0)))"
+
+
+def test_people_read_a_function_by_its_name_in_the_zoo_and_programs_by_its_stored_name(url, capsys):
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+        database.execute("UPDATE functions SET name = ? WHERE name = 'relu(x)'", (LEAKY,))
+    database.close()
+    with Store.open(url) as store:
+        findings = read_findings(store, NAME, "", quick=True)
+    assert "leaky_relu(x,0.1)" in leaderboard(findings)
+    assert "leaky_relu(x,0.1)" in verdict(findings.confirmation).sentence
+    print_confirmation(findings.confirmation.name, url, as_json=False)
+    tables = [capsys.readouterr().out, top(capsys, url)]
+    assert main(["find", NAME, "-n", "200", "--store", url]) == 0
+    for table in (*tables, capsys.readouterr().out):
+        assert "leaky_relu(x,0.1)" in table
+        assert LEAKY not in table
+    assert LEAKY in {row["function"] for row in json.loads(top(capsys, url, "--json"))}
+    assert main(["show", "leaky_relu(x,0.1)", "--store", url]) == 0
+    assert f"{LEAKY}\n  name         leaky_relu(x,0.1)\n" in capsys.readouterr().out
 
 
 def test_the_leaderboard_of_the_report_marks_the_reference(url):

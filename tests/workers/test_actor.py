@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -20,7 +22,7 @@ from aquasurf_ray.workers.engine.fast_form import fast_form
 from aquasurf_ray.workers.engine.form import FormRequest
 from aquasurf_ray.workers.engine.health import HealthLimits
 from aquasurf_ray.workers.engine.stopping import StopRule
-from aquasurf_ray.workers.messages import Drained, TrainingJob, WorkerSettings
+from aquasurf_ray.workers.messages import Drained, ImportPath, TrainingJob, WorkerSettings
 from aquasurf_ray.workers.spectrum import NoLayers, SpectrumInputError
 
 
@@ -207,7 +209,39 @@ def test_the_data_folder_is_set_before_the_task_is_made(tmp_path, monkeypatch):
     )
     for folder, found in ((None, "elsewhere"), (str(tmp_path), str(tmp_path))):
         with pytest.raises(TaskError, match=f"looked in {found}"):
-            Worker(WorkerSettings("actor_test_task:make", import_from=str(tmp_path), data_folder=folder))
+            Worker(WorkerSettings("actor_test_task:make", import_from=ImportPath([str(tmp_path)]), data_folder=folder))
+
+
+@pytest.mark.parametrize("settings", [{"task": "not_here:make"}, {"task": "digits", "modules": ("not_here",)}])
+def test_a_module_that_the_node_lacks_is_an_error_of_one_sentence_with_the_remedy(tmp_path, settings):
+    said = (
+        rf"^No module named 'not_here' on node \S+, in none of the driver's folders {tmp_path}; start the command in a "
+        "folder that all nodes can read, set PYTHONPATH or install the package on them, or ship the folder with "
+        "'aquasurf submit --working-dir'$"
+    )
+    with pytest.raises(WorkerError, match=said):
+        Worker(WorkerSettings(**settings, import_from=ImportPath([str(tmp_path)])))
+
+
+def test_a_task_given_as_an_object_is_found_on_the_import_path_that_comes_with_it(tmp_path):
+    """As Ray passes it to a process that has another import path than the driver."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "settings_test_task.py").write_text("class Network:\n    pass\n")
+    made = (
+        "import pickle, sys; sys.path.insert(0, 'lib'); import settings_test_task; "
+        "from aquasurf_ray.driver.run.worker_settings import worker_settings; "
+        "from aquasurf_ray.driver.settings.models import SearchConfig; "
+        "pickle.dump(worker_settings(SearchConfig(task='own'), settings_test_task.Network()), open('settings', 'wb'))"
+    )
+    read = (
+        "import pickle; found = pickle.load(open('../settings', 'rb')); "
+        "print(type(found.task).__module__, found.import_from[0])"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    for code, folder in ((made, tmp_path), (read, tmp_path / "elsewhere")):
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["settings_test_task", str(tmp_path / "lib")]
 
 
 def test_a_spectrum_is_of_the_tasks_own_likelihood(task):

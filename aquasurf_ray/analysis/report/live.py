@@ -9,6 +9,7 @@ from collections import Counter, deque
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import Headline, best_of_run, finished_confirmation
 from aquasurf_ray.analysis.studies.run_origin import computes_spectra
@@ -167,5 +168,5 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
         "best": metric.value(best.score) if best else None,
         "confirmed": best.confirmed if best else None,
         "averaged": best.averaged if best else None,
-        "best_function": best.function if best else None,
+        "best_function": readable(best.function) if best else None,
     }

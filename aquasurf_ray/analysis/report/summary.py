@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Collection, Sequence
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.report.front import front, named
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.headline import Headline
@@ -96,7 +97,7 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     return [
         str(row.rank),
         marked(
-            with_change(row.function, row.recipe_change),
+            with_change(readable(row.function), row.recipe_change),
             baseline=row.baseline,
             reference=findings.is_reference(row.function),
         ),

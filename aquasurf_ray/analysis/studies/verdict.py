@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference, with_holm
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 from aquasurf_ray.counted import counted
@@ -53,7 +54,7 @@ class Judged(Protocol):
     def against_reference(self) -> PairedDifference: ...
 
 
-def verdict(found: Confirmation, name: Callable[[str], str] = str) -> Verdict:
+def verdict(found: Confirmation, name: Callable[[str], str] = readable) -> Verdict:
     """Return the verdict on a confirmation; `name` returns what the sentence calls a function."""
     reference = name(found.reference)
     if found.over is None:
@@ -71,7 +72,7 @@ def verdict(found: Confirmation, name: Callable[[str], str] = str) -> Verdict:
     return Verdict(f"{said}, {_conditions(found)}", None)
 
 
-def transfer_verdict(found: Transfer, name: Callable[[str], str] = str) -> Verdict:
+def transfer_verdict(found: Transfer, name: Callable[[str], str] = readable) -> Verdict:
     """Return the verdict on a transfer: does a function beat the other task's reference?"""
     reference, on = name(found.reference), f"on {found.task}, {counted(len(found.seeds), 'seed')}, validation split"
     if all(each.function != found.reference for each in found.functions):
@@ -105,7 +106,7 @@ def _correction(n: int) -> str:
     return f", corrected for {n} comparisons" if n > 1 else ""
 
 
-def other_verdict(found: Confirmation, name: Callable[[str], str] = str) -> str:
+def other_verdict(found: Confirmation, name: Callable[[str], str] = readable) -> str:
     """Return the line on a confirmation that is not the one that is said of its run."""
     return f"another confirmation, run '{found.name}': {verdict(found, name).sentence}"
 
@@ -189,7 +190,7 @@ def at_the_edge(found: Confirmation) -> list[str]:
         return []
     winner = next((each for each in found.functions if not each.baseline), None)
     at = {each.function: each.rate for each in (found.over, winner) if each is not None}
-    ends = [f"{name} is best at {rate:g}" for name, rate in at.items() if rate in (min(values), max(values))]
+    ends = [f"{readable(name)} is best at {rate:g}" for name, rate in at.items() if rate in (min(values), max(values))]
     wider = "--learning-rates" if found.tuning.field == LEARNING_RATE else "--tune"
     return [f"At the edge of what was tried: {' and '.join(ends)}; try more with {wider}."] if ends else []
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
@@ -82,7 +83,7 @@ def confirmation_document(found: Confirmation) -> dict[str, Any]:
     """Return a document in the metric's own values; a positive gain is better, a positive shrinkage is a loss."""
     from aquasurf_ray.analysis.studies.verdict import verdict
 
-    said = verdict(found)
+    said = verdict(found, str)
     functions = [
         {
             "function": function.function,
@@ -178,5 +179,5 @@ def _in_words(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any
     diverged = f" (diverged with {lost} of {function.confirmed.n} seeds)" if lost else ""
     note = "not judged" if function.baseline and not function.is_judged else ""
     is_reference = function.function == found.reference
-    name = marked(function.function, baseline=function.baseline, reference=is_reference, note=note)
+    name = marked(readable(function.function), baseline=function.baseline, reference=is_reference, note=note)
     return _metrics(found, function) | {"function": f"{name}{diverged}"}

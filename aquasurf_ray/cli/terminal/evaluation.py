@@ -11,6 +11,7 @@ from __future__ import annotations
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
@@ -48,7 +49,7 @@ def print_evaluation(name: str, store: str | None, form: Table) -> None:
         print_json(about | {"reference": reference, "functions": rows})
     else:
         print(f"{_title(found)}:\n")
-        shown = [row | {"function": _marked(found, row, row["function"])} for row in rows]
+        shown = [row | {"function": _marked(found, row, readable(row["function"]))} for row in rows]
         print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in shown])
         print(f"\n{fill(_note(found), WIDTH)}")
 
@@ -77,10 +78,10 @@ def _title(found: Evaluation) -> str:
 
 def _note(found: Evaluation) -> str:
     """Return what the columns are: splits, and how gains are tested."""
-    splits = "Mean with 95% interval, gain and p are on the validation split."
+    splits, reference = "Mean with 95% interval, gain and p are on the validation split.", readable(found.reference)
     if found.is_compared:
-        return f"{splits} {gain_words(found.reference, 'number of functions')}"
-    return f"{splits} Gain and p need the reference, {found.reference}, which this run did not train: evaluate it too."
+        return f"{splits} {gain_words(reference, 'number of functions')}"
+    return f"{splits} Gain and p need the reference, {reference}, which this run did not train: evaluate it too."
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -106,7 +107,7 @@ def _marked(found: Evaluation, row: dict[str, Any], text: str) -> str:
 def _markdown(found: Evaluation, row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     mean, *others = _cells(row)
     mean = f"**{mean}**" if _best(row, rows) else mean
-    return [cell(row["rank"]), row["name"] or "", _marked(found, row, f"`{row['function']}`"), mean, *others]
+    return [cell(row["rank"]), row["name"] or "", _marked(found, row, f"`{readable(row['function'])}`"), mean, *others]
 
 
 def _latex(found: Evaluation, row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.cli.terminal.family import family_lines
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.training_metrics import on_split
@@ -15,6 +16,8 @@ def print_function(document: dict[str, Any]) -> None:
     if document["unreadable"]:
         print(f"  unreadable   {document['unreadable']}")
     else:
+        if (name := readable(document["function"])) != document["function"]:
+            print(f"  name         {name}")
         print(f"  in words     {document['words']}")
         print(f"  LaTeX        {document['latex']}")
     print(f"  fingerprint  {document['fingerprint']}")

@@ -121,9 +121,11 @@ def print_board(board: Board, form: Format) -> None:
 
 
 def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]) -> dict[str, str]:
+    from aquasurf_ray.activations.rendering import readable
     from aquasurf_ray.analysis.studies.reference import standing
 
     return {
+        "function": readable(row.function),
         "baseline": standing(baseline=row.baseline, reference=row.function_id == board.reference_id),
         "stopped_early": "stopped" if document["stopped_early"] else "",
     }

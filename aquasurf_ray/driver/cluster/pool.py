@@ -228,10 +228,13 @@ class WorkerPool:
             remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(slot.info.placement_group)))
 
     def _settle(self, slot: Slot) -> Outcome | None:
+        failure = None
         try:
             reply = self._get(slot.future)
         except RayError as error:
-            return self._fault(slot, cause_of(error), raised=isinstance(error, RayTaskError))
+            failure = cause_of(error), isinstance(error, RayTaskError)
+        if failure is not None:  # outside of the handler, or Ray's traceback comes before the sentence that this raises
+            return self._fault(slot, failure[0], raised=failure[1])
         work = slot.work
         slot.state, slot.work, slot.future = "idle", None, None
         if work is None:

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.candidates import baseline_rows
+from aquasurf_ray.driver.examine.activation_check import unreached_activations
 from aquasurf_ray.driver.examine.checked_task import STEPS_TRAINED, CheckedTask
 from aquasurf_ray.driver.examine.data_check import (
     lacking_classes,
@@ -31,27 +33,21 @@ from aquasurf_ray.driver.examine.objective_check import (
     metric_of,
     no_mean,
     refuse_all_pairs,
+    unscaled_targets,
 )
 from aquasurf_ray.driver.examine.output_check import squashed_outputs
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.driver.examine.split_overlap import shared_examples
 from aquasurf_ray.driver.own_activation import refuse_named_functions, with_reference
 from aquasurf_ray.driver.run.forecast import START, Forecast, cost_seconds, training_seconds
-from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
+from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.held_state import numbers_in
 from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, whole_numbers
 from aquasurf_ray.tasks.loaders import Examples, n_examples
 from aquasurf_ray.tasks.outputs import output_of
-from aquasurf_ray.tasks.replacement import ModelNetwork
 from aquasurf_ray.tasks.replacement.replace import few
 from aquasurf_ray.training_metrics import on_split
-from aquasurf_ray.workers.activation_use import (
-    called_in_code,
-    named_calls,
-    refuse_unused_activation,
-    size_at_activation,
-    unused_activations,
-)
+from aquasurf_ray.workers.activation_use import refuse_unused_activation
 from aquasurf_ray.workers.cost import step_seconds
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.network import (
@@ -71,8 +67,6 @@ from aquasurf_ray.workers.training import TrainingResult, train
 FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")  # two, to see that the network does not depend on the function
 EXPLODED = 100.0
 """A loss of this many times the untrained network's after two steps comes of them, and not of the network."""
-LARGE_INPUT = 20.0
-"""Layers with the usual weights give an activation about 1; beyond this, the usual functions are straight lines."""
 
 
 class CheckSteps:
@@ -120,7 +114,7 @@ class CheckSteps:
         digest = self.task.digest
         samples = self.checked.samples()
         refuse_values(self.task.objective, samples)
-        gains = f"gains are over {with_reference(self.task).reference or REFERENCE}"
+        gains = f"gains are over {readable(with_reference(self.task).reference or REFERENCE)}"
         warned = [*lacking_classes(samples), *one_sided_targets(self.task.objective, samples)]
         warned += shared_examples(self.checked.splits(), samples)
         return "; ".join([f"examples: {listed}", f"task digest {digest}", gains, *warned])
@@ -150,10 +144,12 @@ class CheckSteps:
         refuse_batch_of_one(self.task, self.checked.splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
-        notes += constant_metric(objective, outputs, targets)
+        notes += [*constant_metric(objective, outputs, targets), *unscaled_targets(objective, outputs, targets)]
         # On the CPU, since numbers that a loss refuses end a GPU's process.
         notes += squashed_outputs(self.task.objective, outputs.cpu(), targets.cpu(), self._with_seed(inputs))
-        return "; ".join([f"{forms}, loss {loss:.4g}", *notes, *self._fitted(), *self._beyond(inputs)])
+        notes += self._fitted()
+        notes += unreached_activations(self.task, self.checked.splits(), inputs, device=self.device)
+        return "; ".join([f"{forms}, loss {loss:.4g}", *notes])
 
     def spectrum(self) -> str:
         """Compute one Fisher spectrum of the untrained network, and the share of the trained weights that it covers."""
@@ -234,24 +230,6 @@ class CheckSteps:
         """Return what returns the outputs of the untrained network with the initial weights of a seed."""
         return lambda seed: _outputs(self.checked.network(FUNCTIONS[0], seed), inputs).cpu()
 
-    def _beyond(self, inputs: Inputs) -> list[str]:
-        """Return warnings about activations that the network's own code calls, and about modules that it does not."""
-        says, network = [], self.task.network
-        of_code = network.calls(inputs) if isinstance(network, ModelNetwork) else self._called(inputs)
-        calls = [call for call in of_code if not call.is_gate]
-        if calls:
-            says.append(f"warning: not replaced, since the network's own code calls them: {named_calls(calls)}")
-        size = size_at_activation(self.task, self.checked.splits(), inputs, device=self.device)
-        if size is not None and size > LARGE_INPUT:
-            says.append(
-                f"warning: the inputs of the first activation are about {size:.2g} in size, where functions are "
-                "straight lines or constants; scale the network's inputs, such as to mean 0 and deviation 1"
-            )
-        unused = unused_activations(self.task, self.checked.splits(), inputs, device=self.device)
-        if unused:
-            says.append(f"warning: activation modules that the network does not call: {', '.join(unused)}")
-        return says
-
     def _fitted(self) -> list[str]:
         """Return which layers have weights that are scaled to fit the function, if the task has such."""
         if not self.task.fits_weights:
@@ -259,9 +237,6 @@ class CheckSteps:
         network = self.checked.network(FUNCTIONS[0])
         fitted = fit_to_data(network, self.task, self.checked.splits(), seed=0, device=self.device)
         return [f"{'' if fitted.factors else 'warning: '}init auto with {FUNCTIONS[0]}: {fitted}"]
-
-    def _called(self, inputs: Inputs) -> list[ActivationCall]:
-        return called_in_code(self.task, self.checked.splits(), inputs, device=self.device)
 
 
 @torch.no_grad()

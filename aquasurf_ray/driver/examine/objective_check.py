@@ -16,6 +16,8 @@ from aquasurf_ray.tasks.inputs import form_of
 from aquasurf_ray.tasks.losses import name_of, scalar_loss
 
 TRAIN = " in the train split"  # where the batch comes from
+LARGE_TARGET = 100.0
+"""Targets this far from the outputs, in deviations of the outputs or in ones, are not scaled."""
 
 
 def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
@@ -155,6 +157,25 @@ def no_mean(objective: Objective, loss: float, outputs: Tensor, targets: Tensor)
         f"warning: the loss is not a mean over the targets that count, {loss:.4g} and {together:.4g} in two parts, so "
         "losses of several batches are approximate; settings inside a function (ignore_index, reduction, weight) "
         "cannot be seen: bind them with functools.partial"
+    ]
+
+
+def unscaled_targets(objective: Objective, outputs: Tensor, targets: Tensor) -> list[str]:
+    """Return a warning if numbers to be predicted are far from the untrained network's outputs, which may have their
+    scale already."""
+    if objective.likelihood != "gaussian" or targets.numel() != outputs.numel() or len(targets) < 2:
+        return []
+    wanted, given = (each.detach().double().reshape(len(each), -1) for each in (targets, outputs))
+    apart = (wanted - given.mean(0)).square().mean(0).sqrt()
+    is_far = apart > LARGE_TARGET * given.std(0).clamp(min=1.0)
+    if not bool(is_far.any()):
+        return []
+    column = int(apart.argmax())
+    mean, deviation = wanted[:, column].mean().item(), wanted[:, column].std().item()
+    which = f"target {column} (from 0) has" if wanted.shape[1] > 1 else "the targets have"
+    return [
+        f"warning: {which} mean {mean:.3g} and deviation {deviation:.3g}, far from the untrained network's outputs, so "
+        "no learning rate fits; scale the targets to about mean 0 and deviation 1"
     ]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from aquasurf_ray.cpu_threads import threads_of
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import data_folder
+from aquasurf_ray.driver.user_modules import own_import_path
 from aquasurf_ray.tasks import Task
-from aquasurf_ray.workers.messages import WorkerSettings
+from aquasurf_ray.workers.messages import ImportPath, WorkerSettings
 
 
 def worker_settings(
@@ -24,7 +23,7 @@ def worker_settings(
     return WorkerSettings(
         task=task,
         # Ray starts workers in a folder of its own, where a task next to the user's script would not be found.
-        import_from=str(Path.cwd()),
+        import_from=ImportPath(own_import_path()),
         modules=config.modules,
         storage=storage,
         gpu=gpu,

@@ -4,6 +4,8 @@ replace             `replace_activations` and its report
 places              which parts of a network hold an activation, and the choice among them
 activation_kinds    the classes and functions that are activations, and the one rule for gates
 called_activations  the activations that a network's code calls, found by running it
+value_flow          whether a function's values are those of a gate, or of an activation that the code writes out
+replaced_calls      the searched function in the place of such calls
 model_network       `network_from`: a `Task.network` from a model that has its own activations
 transformers_models untrained models of transformers, from their configurations
 feed_forward        feed-forward blocks, gated and not, and their exchange in a network

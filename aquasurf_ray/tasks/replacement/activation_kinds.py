@@ -77,16 +77,17 @@ HEAD = re.compile(r"(Pooler|SequenceSummary|Heads?|HeadTransform)$")
 RECURRENT: frozenset[Kind] = frozenset(_kinds("torch.nn.modules.rnn", "RNNBase RNNCellBase"))
 
 
-def _names(names: str) -> frozenset[str]:
+def words(names: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(names.split())
 
 
-ACTIVATION_CALLS = _names(
+ACTIVATION_CALLS = words(
     "celu elu gelu hardshrink hardswish hardtanh leaky_relu logsigmoid mish prelu relu relu6 rrelu selu silu softplus"
     " softshrink softsign tanh tanhshrink threshold"
     " gelu_tanh hard_mish hard_swish quick_gelu swish"  # timm's
 )
-GATE_CALLS = _names("glu hard_sigmoid hardsigmoid log_softmax scaled_dot_product_attention sigmoid softmax softmin")
+GATE_CALLS = words("glu hard_sigmoid hardsigmoid log_softmax scaled_dot_product_attention sigmoid softmax softmin")
 
 
 def is_of(module: nn.Module, kinds: frozenset[Kind]) -> bool:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from aquasurf_ray.network_state import modes_and_buffers_kept
 from aquasurf_ray.tasks.inputs import Inputs, call_network
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement.activation_kinds import ACTIVATION_CALLS, GATE_CALLS, called_name
+from aquasurf_ray.tasks.replacement.value_flow import BOUNDED, COMPARISONS, PARTS, ValueFlow, rectifier
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 HERE = f"{Path(__file__).parent}{os.sep}"
@@ -33,27 +36,25 @@ ALIASES = {
     "log_sigmoid_forward": "logsigmoid",
     "prelu_kernel": "prelu",
     "rrelu_with_noise": "rrelu",
+    **dict.fromkeys(COMPARISONS, "comparison"),
 }
-BACKWARD = "the backward pass"
-BOUNDED = frozenset({"hardtanh", "relu6", "softsign", "tanh"})
-"""Functions that are gates where another tensor is multiplied by them: cells of recurrent networks, a GELU or a
-hard swish that is written out."""
-SCALED = frozenset({"add", "div", "mul", "neg", "radd", "rmul", "rsub", "sub", "truediv"})
-"""Operations with a number, after which a value is still that of the function, for this purpose."""
-PRODUCTS = frozenset({"mul", "multiply", "rmul"})
-
-
-Record = Callable[..., "ActivationCall | None"]
+PLACES = 6
+"""The number of places that a message lists before it counts the rest."""
+Record = Callable[..., "SeenCall | None"]
 NOT_SETTINGS = frozenset({"inplace", "input", "out"})
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ActivationCall:
     """One activation function that a module calls, by the module's name in the network and the function's in PyTorch.
 
-    `place` is the file and line of the call, or, where PyTorch's own code calls the function, of the call into it.
+    `places` are the files and lines of the calls, or, where PyTorch's own code calls the function, of the calls into
+    it; none where only PyTorch's code does, as in an `nn.Sequential`. `count` is how often one pass of the module calls
+    it, and `after` how many of the modules outside ran before.
     `in_python` is true if the function was called from Python, `multiplies` if another tensor was multiplied by it,
     `repeated` if the backward pass calls it again outside of every module, as a checkpoint of a function does.
+    `written` is true if the code writes out an activation with it, as in `x * torch.sigmoid(x)`; `hidden` are the
+    places where that is so, or where its values go into a layer.
     `own` is the function with the other arguments of the call, and `settings` its text.
     """
 
@@ -61,20 +62,29 @@ class ActivationCall:
     function: str
     settings: str = field(default="", repr=False)
     own: CalledFunction | None = field(default=None, compare=False, repr=False)
-    place: str = field(default="", compare=False, repr=False)
+    places: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    hidden: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    count: int = field(default=1, compare=False, repr=False)
+    after: int = field(default=0, compare=False, repr=False)
     in_python: bool = field(default=False, compare=False, repr=False)
     multiplies: bool = field(default=False, compare=False, repr=False)
+    written: bool = field(default=False, compare=False, repr=False)
     repeated: bool = field(default=False, compare=False, repr=False)
 
     def __str__(self) -> str:
-        """Return the call as text, with file and line; the network's own `forward` is in no module that has a name."""
+        """Return the call as text, with files and lines; the network's own `forward` is in no module that has a
+        name."""
         where = f" in '{self.module}'" if self.module else ""
-        return f"{self.function}{where} ({self.place})"
+        places = [each for each in self.places if each]
+        more = f" and {len(places) - PLACES} more" if len(places) > PLACES else ""
+        return f"{self.function}{where}" + (f" ({', '.join(places[:PLACES])}{more})" if places else "")
 
     @property
-    def is_gate(self) -> bool:
-        """True if networks multiply or average by this function: those into [0, 1], and bounded ones in a product."""
-        return self.function in GATE_CALLS or (self.function in BOUNDED and self.multiplies)
+    def stays(self) -> bool:
+        """True if it is not replaced: gates, by which networks multiply or average (functions into [0, 1], and bounded
+        ones in a product), and parts of an activation that is written out."""
+        is_gate = self.function in GATE_CALLS or (self.function in BOUNDED and self.multiplies)
+        return is_gate or self.written or self.function in PARTS
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,19 @@ class CalledFunction:
         return f"{self.__name__}({', '.join(['x', *map(repr, self.rest), *named])})"
 
 
+@dataclass(frozen=True)
+class SeenCall:
+    """A call as it is seen: the module, function and settings of an `ActivationCall`, at one place."""
+
+    call: ActivationCall
+    place: str
+
+    @property
+    def gates(self) -> bool:
+        """True if a product with the function's own input is an activation that is written out."""
+        return self.call.function in GATE_CALLS | BOUNDED | PARTS
+
+
 def function_name(function: object) -> str:
     """Return the name of a function or operator as in the sets of `activation_kinds`."""
     name = called_name(function)
@@ -106,58 +129,112 @@ def function_name(function: object) -> str:
 
 
 def activation_calls(
-    network: nn.Module, inputs: Inputs, *, outside: Collection[nn.Module] = (), backward: bool = False
+    network: nn.Module,
+    inputs: Inputs,
+    *,
+    outside: Collection[nn.Module] = (),
+    backward: bool = False,
+    training: bool = True,
 ) -> tuple[ActivationCall, ...]:
-    """Return the activation functions called in one pass in training mode, sorted, each caller and function with its
-    settings once.
+    """Return the activation functions called in one pass, in the order of their first calls, each caller and function
+    with its settings once.
 
     Args:
         network: left as it was found: mode and buffers, and torch's generator on the CPU.
         inputs: a batch (n, ...) in any form of `aquasurf_ray.tasks.inputs`, n at least 2 where there is batch norm.
         outside: modules not to look into, nor into what they call.
         backward: run the backward pass too, in which checkpointed code is run again. No gradient is left behind.
+        training: whether the network is in training mode.
 
     >>> network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     >>> activation_calls(network, torch.zeros(2, 3))
     (ActivationCall(module='1', function='tanh'),)
     """
     ignored = {id(module) for module in outside}
-    calls: dict[ActivationCall, ActivationCall] = {}
-    repeats: set[tuple[str, str]] = set()
-    entered: list[tuple[str, bool]] = [("", id(network) in ignored)]
-
-    def record(function: Any, in_python: bool, args: Sequence[Any] = (), kwargs: Any = None) -> ActivationCall | None:
-        name = function_name(function)
-        caller, is_ignored = entered[-1]
-        if is_ignored or not (name in ACTIVATION_CALLS or name in GATE_CALLS):
-            return None
-        place = _place()
-        if caller is BACKWARD:
-            repeats.add((name, place))
-            return None
-        if not in_python:  # an operator: the function that calls it has been recorded before, if there is one
-            call = next((each for each in calls if (each.module, each.function) == (caller, name)), None)
-            return call or calls.setdefault(new := ActivationCall(caller, name, place=place), new)
-        own = _called(name, function, args, kwargs or {})
-        call = ActivationCall(caller, name, repr(own), own, place, in_python)
-        return calls.setdefault(call, call)
-
+    seen = _Seen(id(network) in ignored)
+    flow = ValueFlow([*network.parameters(), *network.buffers()])
     with ExitStack() as stack:
         for name, module in network.named_modules():
-            stack.enter_context(_followed(module, name, id(module) in ignored, entered))
+            stack.enter_context(_followed(module, name, id(module) in ignored, seen))
         stack.enter_context(modes_and_buffers_kept(network))
-        network.train()
-        functions = stack.enter_context(_Functions(record))
-        stack.enter_context(_Operators(record))
+        network.train(training)
+        stack.enter_context(_Functions(seen.record, flow))
+        stack.enter_context(_Operators(seen.record))
         returned = call_network(network, inputs)
         if backward:
-            entered[0] = (BACKWARD, False)
+            seen.in_backward = True
             _run_backward(network, returned)
-    found = (
-        replace(call, multiplies=call in functions.factors, repeated=(call.function, call.place) in repeats)
-        for call in calls.values()
-    )
-    return tuple(sorted(found))
+    return seen.calls(flow)
+
+
+@dataclass
+class _Running:
+    """A pass of one module that is running: its name, whether it is not looked into, and how often it called what."""
+
+    name: str
+    ignored: bool
+    counts: Counter[ActivationCall] = field(default_factory=Counter)
+
+
+class _Seen:
+    """The calls that a pass has made. `running` has the innermost running module on top."""
+
+    def __init__(self, ignored: bool) -> None:
+        self.running = [_Running("", ignored)]
+        self.outside: set[int] = set()
+        self.in_backward = False
+        self._places: dict[ActivationCall, dict[str, None]] = {}
+        self._counts: Counter[ActivationCall] = Counter()
+        self._repeated: set[tuple[str, str]] = set()
+
+    def record(self, function: Any, in_python: bool, args: Sequence[Any] = (), kwargs: Any = None) -> SeenCall | None:
+        """Note a call; return it if it is one of an activation or a gate, or may be a part of one."""
+        name = (rectifier(function, args, kwargs or {}) if in_python else None) or function_name(function)
+        running = self.running[-1]
+        known = ACTIVATION_CALLS | GATE_CALLS | (PARTS if in_python else frozenset())
+        # Whole numbers, such as lengths and positions, are compared and clamped for other reasons.
+        if running.ignored or name not in known or (name in PARTS and not _is_of_floats(args, kwargs or {})):
+            return None
+        place = _place()
+        if self.in_backward and len(self.running) == 1:
+            self._repeated.add((name, place))
+            return None
+        if in_python:
+            own = None if name in PARTS else _called(name, function, args, kwargs or {})
+            new = ActivationCall(running.name, name, repr(own or ""), own, after=len(self.outside), in_python=True)
+        else:  # an operator: the function that calls it has been recorded before, if there is one
+            new = ActivationCall(running.name, name, after=len(self.outside))
+        same = (each for each in self._places if (each.module, each.function) == (new.module, name))
+        call = new if in_python else next(same, new)
+        self._places.setdefault(call, {})[place] = None
+        running.counts[call] += call.in_python == in_python
+        self._counts[call] = max(self._counts[call], running.counts[call])
+        return SeenCall(call, place)
+
+    def calls(self, flow: ValueFlow) -> tuple[ActivationCall, ...]:
+        """Return the calls, with what the flow of values tells of them."""
+        found = []
+        for call, places in self._places.items():
+            at = [SeenCall(call, place) for place in places]
+            hidden = tuple(each.place for each in at if each in flow.hidden)
+            if call.function in PARTS and not hidden:
+                continue
+            found.append(
+                replace(
+                    call,
+                    places=tuple(places),
+                    hidden=hidden,
+                    count=self._counts[call],
+                    multiplies=any(each in flow.factors for each in at),
+                    written=any(each in flow.written for each in at),
+                    repeated=any((call.function, place) in self._repeated for place in places),
+                )
+            )
+        return tuple(found)
+
+
+def _is_of_floats(args: Sequence[Any], named: Mapping[str, Any]) -> bool:
+    return any(isinstance(each, Tensor) and each.is_floating_point() for each in (*args, *named.values()))
 
 
 def _called(name: str, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CalledFunction:
@@ -187,45 +264,29 @@ def _run_backward(network: nn.Module, returned: Any) -> None:
 
 
 def _place() -> str:
-    """Return file and line of the innermost call outside of PyTorch, relative to the working folder if inside."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith((TORCH, HERE)):
+    """Return file and line of the innermost call outside of PyTorch, relative to the working folder if inside; "" where
+    the network's own code is not among the callers."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not call_network.__code__:
+        if not frame.f_code.co_filename.startswith((TORCH, HERE)):
+            path, here = Path(frame.f_code.co_filename), Path.cwd()
+            return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{frame.f_lineno}"
         frame = frame.f_back
-    path = Path(frame.f_code.co_filename)
-    here = Path.cwd()
-    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{frame.f_lineno}"
+    return ""
 
 
 class _Functions(TorchFunctionMode):
-    """Records functions, and in `factors` the bounded ones by whose values another tensor is multiplied."""
+    """Records functions, and follows their values."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, flow: ValueFlow) -> None:
         super().__init__()
-        self.record = record
-        self.factors: set[ActivationCall] = set()
-        self._values: dict[int, tuple[Tensor, ActivationCall]] = {}  # the tensor too, so that its id stays its own
+        self.record, self.flow = record, flow
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         call = self.record(func, True, args, kwargs)
         result = func(*args, **(kwargs or {}))
-        if call is None:
-            name = called_name(func)
-            for mine, other in (args[:2], args[1::-1]) if len(args) == 2 else (args[:1] * 2,) if args else ():
-                call = call or self._passed_on(name, mine, other)
-        if call is not None and call.function in BOUNDED and isinstance(result, Tensor):
-            self._values[id(result)] = result, call
+        self.flow.follow(func, args, kwargs or {}, result, call)
         return result
-
-    def _passed_on(self, name: str, value: Any, other: Any) -> ActivationCall | None:
-        """Return the call whose value an operation with a number has changed; note a product with another tensor."""
-        _, call = self._values.get(id(value), (None, None))
-        if call is None or name not in SCALED | PRODUCTS:
-            return None
-        if other is value or not isinstance(other, Tensor) or other.numel() <= 1:
-            return call
-        if name in PRODUCTS and not isinstance(other, nn.Parameter):  # a learned scale is not a gate
-            self.factors.add(call)
-        return None
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -239,14 +300,15 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def _followed(module: nn.Module, name: str, ignored: bool, entered: list[tuple[str, bool]]) -> Iterator[None]:
-    """Maintain the innermost running module on top of `entered`."""
+def _followed(module: nn.Module, name: str, ignored: bool, seen: _Seen) -> Iterator[None]:
+    """Maintain the innermost running module."""
 
     def enter(*_: object) -> None:
-        entered.append((name, ignored or entered[-1][1]))
+        seen.outside |= {id(module)} if ignored else set()
+        seen.running.append(_Running(name, ignored or seen.running[-1].ignored))
 
     def leave(*_: object) -> None:
-        entered.pop()
+        seen.running.pop()
 
     with module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True):
         yield

@@ -15,16 +15,17 @@ from aquasurf_ray.tasks.errors import ModelFails, TaskError, require
 from aquasurf_ray.tasks.fitted_weights import checked_init
 from aquasurf_ray.tasks.inputs import Inputs, tensors_of
 from aquasurf_ray.tasks.replacement.activation_kinds import is_gated_feed_forward
-from aquasurf_ray.tasks.replacement.called_activations import ActivationCall
+from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, activation_calls
 from aquasurf_ray.tasks.replacement.feed_forward import exchange_feed_forwards
 from aquasurf_ray.tasks.replacement.places import Only
 from aquasurf_ray.tasks.replacement.replace import (
     Replacement,
     activations_of,
-    calls_beyond,
     calls_to_replace,
     replace_found,
     replace_known,
+    without_heads,
+    without_kept,
 )
 from aquasurf_ray.tasks.replacement.transformers_models import (
     HuggingFaceModel,
@@ -182,9 +183,14 @@ class ModelNetwork:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return any(is_gated_feed_forward(module) for module in self._model().modules())
 
-    def calls(self, inputs: Inputs) -> list[ActivationCall]:
-        """Return the activations that the model's own code calls, where no replacement reaches them, found by running
-        it on a batch, without those of poolers and heads. torch's global generator on the CPU is left as it is."""
+    def calls(self, inputs: Inputs, *, training: bool = True) -> list[ActivationCall]:
+        """Return the activations that the model's own code calls, where no replacement reaches them, and the calls that
+        stay, those of modules too, found by running it on a batch, without those of poolers and heads. torch's global
+        generator on the CPU is left as it is.
+
+        Args:
+            training: whether the model is in training mode.
+        """
         new: list[nn.Module] = []
 
         def make() -> nn.Module:
@@ -198,9 +204,9 @@ class ModelNetwork:
                 [replace_known(model, make, only, self._found[role].calls) for role, only in self._only.items()]
             )
             model.to(tensors_of(inputs)[0].device)
-            calls = calls_beyond(model, inputs, report, new)
-            stray = calls_to_replace(model, calls)
-            return [call for call in calls if call.is_gate or call in stray]
+            called = activation_calls(model, inputs, outside=new, training=training)
+            stray = calls_to_replace(model, without_kept(called, report))
+            return [call for call in without_heads(model, called) if call.stays or call in stray]
 
 
 def network_from(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from aquasurf_ray.tasks.replacement.activation_kinds import is_head, is_torchs_l
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, activation_calls
 from aquasurf_ray.tasks.replacement.places import Only, Place, Selection, places_of
 from aquasurf_ray.tasks.replacement.replaced_calls import CallSite, call_sites, replace_calls
+from aquasurf_ray.tasks.replacement.value_flow import PARTS
 from aquasurf_ray.tasks.task import ActivationFactory
 
 NAMED = 5
@@ -124,11 +126,15 @@ def replace_found(
 def activations_of(
     model: nn.Module, only: Only = None, calls: Sequence[CallSite] = ()
 ) -> list[nn.Module | Callable[[Tensor], Tensor]]:
-    """Return what `replace_known` would replace: modules, and functions where a block has or calls these."""
+    """Return what `replace_known` would replace: modules, and functions where a block has or calls these. A call comes
+    after the modules that run before it."""
     chosen, _ = _chosen(model, Selection(only))
-    places = [place.module if place.module is not None else place.function for place in chosen]
-    called = [own for site in calls for own in site.own]
-    return [each for each in (*places, *called) if each is not None]
+    keys = list(dict.fromkeys(place.key for place in chosen))
+    found: list[tuple[tuple[int, int], nn.Module | Callable[[Tensor], Tensor] | None]] = [
+        ((keys.index(place.key), 1), place.module if place.module is not None else place.function) for place in chosen
+    ]
+    found += [((site.after, 0), own) for site in calls for own in site.own]
+    return [each for _, each in sorted(found, key=itemgetter(0)) if each is not None]
 
 
 def factory_of(activation: ActivationFactory | str) -> ActivationFactory:
@@ -195,24 +201,33 @@ def _with_remaining(
             f"{few([*map(str, stray)])}; make them modules, or name in only= what is to be replaced"
         )
     found = dict.fromkeys(
-        Kept(call.module, f"{'gate: ' if call.is_gate else ''}{call.function}, called by its own code")
-        for call in calls
+        Kept(call.module, f"{_why_it_stays(call)}{call.function}, called by its own code") for call in calls
     )
     return replace(report, kept=(*report.kept, *found))
+
+
+def _why_it_stays(call: ActivationCall) -> str:
+    is_part = (call.written and not call.multiplies) or call.function in PARTS
+    return ("part of an activation: " if is_part else "gate: ") if call.stays else ""
 
 
 def calls_beyond(
     model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module], *, backward: bool = False
 ) -> list[ActivationCall]:
     """Return the activations that are called outside of the new modules and of modules that stay."""
+    return without_kept(activation_calls(model, inputs, outside=new, backward=backward), report)
+
+
+def without_kept(calls: Sequence[ActivationCall], report: Replacement) -> list[ActivationCall]:
+    """Return the calls that are not in modules that stay."""
     known = [kept.name for kept in report.kept]
-    called = activation_calls(model, inputs, outside=new, backward=backward)
-    return [call for call in called if not any(_is_inside(call.module, name) for name in known)]
+    return [call for call in calls if not any(_is_inside(call.module, name) for name in known)]
 
 
 def calls_to_replace(model: nn.Module, calls: Sequence[ActivationCall]) -> list[ActivationCall]:
-    """Return the calls that should have been replaced: gates, and calls in poolers and heads, stay."""
-    return [call for call in without_heads(model, calls) if not call.is_gate]
+    """Return the calls that should have been replaced: gates, parts of activations that are written out, and calls in
+    poolers and heads, stay."""
+    return [call for call in without_heads(model, calls) if not call.stays]
 
 
 def without_heads(model: nn.Module, calls: Sequence[ActivationCall]) -> list[ActivationCall]:

@@ -33,11 +33,13 @@ MODULE_CALL = nn.Module._call_impl.__code__  # every call of a module passes thr
 
 @dataclass(frozen=True)
 class CallSite:
-    """The calls of one function in one module, by names. `own` has the function with the settings of each call."""
+    """The calls of one function in one module, by names. `own` has the function with the settings of each call, as
+    often as one pass of the module calls it, and `after` how many of the replaced modules ran before."""
 
     module: str
     function: str
     own: tuple[Callable[[Tensor], Tensor], ...] = field(default=(), compare=False, repr=False)
+    after: int = field(default=0, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -47,13 +49,15 @@ class CallSite:
 
 def call_sites(calls: Sequence[ActivationCall]) -> list[CallSite]:
     """Return the sites of the calls that can be replaced: those from Python that no backward pass repeats outside of
-    their module, without gates."""
-    sites: dict[CallSite, tuple[Callable[[Tensor], Tensor], ...]] = {}
+    their module, without those that stay."""
+    sites: dict[CallSite, CallSite] = {}
     for call in calls:
-        if call.in_python and not call.repeated and not call.is_gate:
-            site = CallSite(call.module, call.function)
-            sites[site] = (*sites.get(site, ()), *([call.own] if call.own else []))
-    return [replace(site, own=own) for site, own in sites.items()]
+        if call.in_python and not call.repeated and not call.stays:
+            new = CallSite(call.module, call.function, after=call.after)
+            site = sites.get(new, new)
+            own = (call.own,) * call.count if call.own else ()
+            sites[new] = replace(site, own=(*site.own, *own))
+    return list(sites.values())
 
 
 def replace_calls(model: nn.Module, sites: Sequence[CallSite], make: Callable[[], nn.Module]) -> list[nn.Module]:

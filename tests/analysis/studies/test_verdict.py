@@ -144,14 +144,14 @@ def test_a_difference_of_accuracies_stays_within_one_and_others_keep_their_unit(
 
 
 def test_every_function_has_the_name_that_tables_have_for_it():
-    """Leaky ReLU is in no table under its name in the zoo, so no sentence calls it that."""
+    """That of the zoo, which commands take too."""
     leaky = "add(relu(x),mul(0.01,min(x,0)))"
     baselines = {"relu(x)": 0.7 + NOISE, leaky: 0.8 + NOISE, "mul(x,sigmoid(mul(1.702,x)))": 0.82 - NOISE}
     found = confirmation({"erf(x)": 0.85 + WOBBLE}, baselines, reference=leaky)
     said = verdict(found).sentence
-    assert said.startswith(f"erf(x) beats {leaky} by 5.0 points")
-    assert ", and the best baseline, mul(x,sigmoid(mul(1.702,x))), by 3.0 points" in said
-    assert f"{leaky} is best at 2 and erf(x) is best at 2;" in at_the_edge(found)[0]
+    assert said.startswith("erf(x) beats leaky_relu(x) by 5.0 points")
+    assert ", and the best baseline, quick_gelu(x), by 3.0 points" in said
+    assert "leaky_relu(x) is best at 2 and erf(x) is best at 2;" in at_the_edge(found)[0]
 
 
 def test_a_rate_at_the_edge_is_said():

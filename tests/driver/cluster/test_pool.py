@@ -100,8 +100,11 @@ def test_a_worker_that_fails_on_three_functions_in_a_row_is_given_up_unless_it_i
 
 def test_a_worker_that_cannot_load_its_data_ends_the_run_with_its_error():
     broken = make_pool(task="no-data")
-    with pytest.raises(WorkersFailed, match="worker-1 cannot start: FileNotFoundError: no data in the folder"):
+    with pytest.raises(
+        WorkersFailed, match="worker-1 cannot start: FileNotFoundError: no data in the folder"
+    ) as caught:
         until(broken, lambda outcomes: outcomes)
+    assert caught.value.__context__ is None, "a traceback of Ray's would come first"
     broken.close()
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDat
 
 from aquasurf_ray.driver.examine import task_check
 from aquasurf_ray.driver.examine.output_check import squashed_outputs
-from aquasurf_ray.tasks import Metric, Objective, Recipe, Splits, Task, classification, network_from
+from aquasurf_ray.tasks import Metric, Objective, Recipe, Splits, Task, classification, network_from, regression
 from aquasurf_ray.tasks.objective import RunningMean
 
 
@@ -53,6 +53,38 @@ def test_unscaled_inputs_are_warned_of_and_not_refused(monkeypatch):
     steps = checked(monkeypatch, scale=1e4, learning_rate=1e-9)
     assert all(step.ok for step in steps.values())
     assert re.search(r"warning: the inputs of the first activation are about \S+e\+03 in size", steps["batch"].says)
+
+
+class Scaled(nn.Module):
+    """A network whose outputs have the scale of its targets."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 16), activation(), nn.Linear(16, 1))
+
+    def forward(self, x):
+        return 50_000 + 10_000 * self.layers(x)
+
+
+def test_targets_that_are_not_scaled_are_warned_of_unless_the_network_scales_them(monkeypatch):
+    def split(seed, mean, deviation):
+        x = torch.randn(80, 4, generator=torch.Generator().manual_seed(seed))
+        return TensorDataset(x, mean + deviation * x[:, :1])
+
+    def of_targets(mean, deviation, make):
+        splits = Splits(*(split(seed, mean, deviation) for seed in range(3)))
+        return checked(monkeypatch, make, regression(), 1e-9, splits=splits)["batch"].says
+
+    def numbers(activation):
+        return nn.Sequential(nn.Linear(4, 16), activation(), nn.Linear(16, 1))
+
+    said = (
+        r"; warning: the targets have mean \S+e\+04 and deviation \S+e\+0\d, far from the untrained network's outputs"
+    )
+    assert re.search(said, of_targets(50_000, 10_000, numbers))
+    assert "warning" not in of_targets(50_000, 10_000, Scaled)
+    assert "warning" not in of_targets(20, 30, numbers)
+    assert "warning: the targets have mean" in of_targets(0, 500, numbers)
 
 
 class Undefined:

@@ -28,7 +28,7 @@ class Broken(ScriptedWorker):
 
     def __init__(self, settings):
         super().__init__(settings)
-        self.broken = Path(settings.import_from) / "broken"
+        self.broken = Path(settings.import_from[0]) / "broken"
 
     @ray.method(concurrency_group="work")
     def train(self, job):

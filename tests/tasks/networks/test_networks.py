@@ -98,7 +98,7 @@ def test_no_activation_is_left_but_the_listed_gates(case, network, created):
     if hasattr(case.factory, "replacement"):
         assert {c.module for c in calls} == {kept.name for kept in case.factory.replacement.kept}
         assert len(case.factory.replacement.replaced) == case.n_created
-    assert all(c.is_gate for c in calls)
+    assert all(c.stays for c in calls)
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_other_networks_of_timm_keep_only_gates(name):
     )
     network = factory(lambda: created.append(nn.Identity()) or created[-1])
     calls = activation_calls(network, torch.zeros(2, *shape), outside=created)
-    assert all(call.is_gate for call in calls)
+    assert all(call.stays for call in calls)
     assert {call.module for call in calls} == {kept.name for kept in factory.replacement.kept}
     assert network.eval()(torch.zeros(2, *shape)).shape == (2, 7)
 

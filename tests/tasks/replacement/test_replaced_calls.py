@@ -128,7 +128,7 @@ def test_calls_modules_and_attributes_are_replaced_together_and_gates_stay():
     assert set(report.replaced) == {
         "attribute", "module", "called_silu", "blocks.0.called_relu", "blocks.1.called_relu"
     }  # fmt: skip
-    assert report.kept == (Kept("", "gate: sigmoid, called by its own code"),)
+    assert report.kept == (Kept("", "part of an activation: sigmoid, called by its own code"),)
     x = torch.randn(SHAPE)
     for mode in (True, False):
         model.train(mode)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_ray.activations.rendering import short_name
+from aquasurf_ray.activations.rendering import readable, short_name
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Intervals, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
@@ -40,8 +40,8 @@ def confirmed(findings: Findings) -> Chart | None:
     seeds = sorted({mean.n for mean in found.values()})
     words = (
         f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
-        f"{best.function} with {findings.value(found[best].mean):z.4f}, down from {findings.value(best.score):z.4f} at "
-        f"selection.{_diverged_text(findings)}"
+        f"{readable(best.function)} with {findings.value(found[best].mean):z.4f}, down from "
+        f"{findings.value(best.score):z.4f} at selection.{_diverged_text(findings)}"
     )
     rows = [_Row(row.function, row.baseline, row.score, mean) for row, mean in found.items()]
     return _chart(findings, rows, findings.metric_name, words)

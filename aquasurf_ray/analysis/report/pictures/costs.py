@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Line, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -44,7 +45,9 @@ def costs(findings: Findings) -> Chart | None:
     of = " of the confirmed" if confirmed else ""
     marks.append(Line(f"Pareto front{of}", x, y, colour=1, step=True, hover=False))
     edge = on_the_edge(scores, "drawn at its edge")
-    shown = [f"{r.function} {findings.value(r.score):z.4f} at {r.time_ratio:.2f} times ReLU" for r in best[:5]]
+    shown = [
+        f"{readable(r.function)} {findings.value(r.score):z.4f} at {r.time_ratio:.2f} times ReLU" for r in best[:5]
+    ]
     words = (
         f"{len(rows)} trainings{edge}. No {'confirmed ' if confirmed else ''}function beats the "
         f"{_functions(len(best))} on the Pareto front in both score and cost: {'; '.join(shown)}."

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from aquasurf_ray.activations import Activation
-from aquasurf_ray.activations.rendering import short_name
+from aquasurf_ray.activations.rendering import readable, short_name
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Band, Chart, Line, Panel
 from aquasurf_ray.analysis.studies.explanation import role_at, values_and_slopes
 from aquasurf_ray.workers.inspection import Inspection, Site
@@ -26,7 +26,7 @@ def explained(inspection: Inspection, words: str, role_of: Mapping[str, str] = M
         _panel(before, after, role_at(before.name, role_of), legend=number == 0)
         for number, (before, after) in enumerate(pairs[i] for i in shown)
     )
-    return Chart("explain", f"How the network uses {inspection.function}", words, panels, height=280)
+    return Chart("explain", f"How the network uses {readable(inspection.function)}", words, panels, height=280)
 
 
 def _panel(before: Site, after: Site, role: str, *, legend: bool) -> Panel:

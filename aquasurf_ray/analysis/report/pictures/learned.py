@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aquasurf_ray.activations.rendering import short_name
+from aquasurf_ray.activations.rendering import readable, short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Line, Panel
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -26,7 +26,8 @@ def learned(findings: Findings) -> Chart | None:
         role = role_of.get(each.layer)
         groups.setdefault(f"{each.parameter} of role {role}" if role else each.parameter, []).append(each)
     panels = tuple(_panel(title, group) for title, group in groups.items())
-    return Chart("learned", "Learned parameters", f"Of {best.function}: {'; '.join(map(_words, values))}.", panels)
+    said = f"Of {readable(best.function)}: {'; '.join(map(_words, values))}."
+    return Chart("learned", "Learned parameters", said, panels)
 
 
 def _panel(name: str, values: list[LearnedValues]) -> Panel:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.activations import ActivationError
 from aquasurf_ray.activations.identity import N_POINTS, outputs_of_roles
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.replay.features import kept_embedding
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
@@ -109,7 +110,7 @@ def _landmarks(findings: Findings) -> list[tuple[str, Symbol, LeaderboardRow]]:
 
 def _named(findings: Findings) -> str:
     """Return the sentence of the caption on the landmarks."""
-    shown = [f"the {symbol} is {row.function}" for _, symbol, row in _landmarks(findings)]
+    shown = [f"the {symbol} is {readable(row.function)}" for _, symbol, row in _landmarks(findings)]
     sentence = " and ".join(shown)
     return f" {sentence[0].upper()}{sentence[1:]}." if sentence else ""
 

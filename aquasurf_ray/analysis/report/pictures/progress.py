@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aquasurf_ray.activations.rendering import short_name
+from aquasurf_ray.activations.rendering import readable, short_name
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge, value_range
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -58,9 +58,10 @@ def _words(findings: Findings, scores: Floats) -> str:
     text += on_the_edge(scores, "drawn at its edge")
     top = findings.finished[int(np.nanargmax(scores))]
     at = f", trained with {top.evaluation.recipe_change}," if top.evaluation.recipe_change else ""
-    text += f". Best training: {top.function}{at} with {findings.metric_name} {findings.value(np.nanmax(scores)):z.4f}"
+    best = f"{findings.metric_name} {findings.value(np.nanmax(scores)):z.4f}"
+    text += f". Best training: {readable(top.function)}{at} with {best}"
     if reference:
-        text += f"; {reference.function}: {findings.value(reference.score):z.4f}"
+        text += f"; {readable(reference.function)}: {findings.value(reference.score):z.4f}"
     return f"{text}.{_best_mean(findings)}"
 
 
@@ -72,7 +73,7 @@ def _best_mean(findings: Findings) -> str:
     what = f"Confirmed ({best.confirmed})" if best.is_confirmed else f"Best mean of {len(best.row.seeds)} seeds"
     at = f", trained with {best.recipe_change}," if best.recipe_change else ""
     name = best.metric_name(findings.task.metric)
-    return f" {what}: {best.function}{at} with {name} {findings.value(best.score):z.4f}."
+    return f" {what}: {readable(best.function)}{at} with {name} {findings.value(best.score):z.4f}."
 
 
 def _score(score: float | None) -> float:

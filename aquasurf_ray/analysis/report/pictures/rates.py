@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aquasurf_ray.activations.rendering import short_name
+from aquasurf_ray.activations.rendering import readable, short_name
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Dash, Line, Mark, Panel, Points
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
@@ -36,7 +36,7 @@ def rates(findings: Findings) -> Chart | None:
         marks.append(Points(name, x, y, (function.function,) * len(x), colour=colour, shown=False))
     title = "learning rate, log2 of the factor on the recipe's" if is_rate else str(found.tuning.field)
     n = len(found.tuning.seeds)
-    best = [f"{each.function} is best at {_rate(each)}" for each in shown]
+    best = [f"{readable(each.function)} is best at {_rate(each)}" for each in shown]
     words = (
         f"Mean over {counted(n, 'seed')} that chose each function's "
         f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "

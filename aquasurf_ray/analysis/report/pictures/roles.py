@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from aquasurf_ray.activations.rendering import short_name
+from aquasurf_ray.activations.rendering import readable, short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.report.pictures.functions import drawn
@@ -26,8 +26,8 @@ def roles(findings: Findings) -> Chart | None:
     of_role = {role: list(dict.fromkeys(_part(row, role) for row in rows)) for role in findings.roles}
     panels = tuple(_panel(role, functions, legend=n == 0) for n, (role, functions) in enumerate(of_role.items()))
     sentences = [_sentence(findings, role, functions, n_rows=len(rows)) for role, functions in of_role.items()]
-    dashed = f"; the reference, {rows[-1].function}, is grey" if len(rows) > 1 else ""
-    words = f"{rows[0].function}, role by role{dashed}. {' '.join(sentences)}{_without_role(findings)}"
+    dashed = f"; the reference, {readable(rows[-1].function)}, is grey" if len(rows) > 1 else ""
+    words = f"{readable(rows[0].function)}, role by role{dashed}. {' '.join(sentences)}{_without_role(findings)}"
     return Chart("roles", "The best function by role", words, panels, height=280)
 
 
