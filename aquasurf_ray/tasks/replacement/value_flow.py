@@ -87,8 +87,8 @@ class ValueFlow:
         self.written: set[Any] = set()
         self.hidden: set[Any] = set()
         # Without hold of the tensors, which would need the memory of a training.
-        self._roots = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
-        self._carried = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
+        self._roots = WeakTensorKeyDictionary()
+        self._carried = WeakTensorKeyDictionary()
         for weight in weights:
             self._roots[weight] = WEIGHT
 
@@ -147,7 +147,7 @@ class ValueFlow:
         return self._roots[tensor]
 
     def _calls(self, tensor: Tensor) -> frozenset[Any]:
-        found: frozenset[Any] = self._carried.get(tensor, NO_CALLS)
+        found: frozenset[Any] = self._carried.get(tensor, NO_CALLS)  # type: ignore[no-untyped-call]
         return found
 
     def _set(self, result: Any, root: object, carried: frozenset[Any]) -> None:
