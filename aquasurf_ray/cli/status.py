@@ -120,10 +120,10 @@ def _in_total(document: dict[str, Any]) -> str:
     """Return the number of results and that of all evaluations, both with the baselines.
 
     >>> _in_total({"evaluations": 1, "wanted": 15}), _in_total({"evaluations": 1, "wanted": None})
-    ('1 of 15', '1')
+    ('1/15', '1')
     """
     n, wanted = document["evaluations"], document["wanted"]
-    return str(n) if wanted is None else f"{n} of {wanted}"
+    return str(n) if wanted is None else f"{n}/{wanted}"
 
 
 def _evaluations_text(document: dict[str, Any]) -> str:

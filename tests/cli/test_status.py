@@ -42,7 +42,7 @@ def test_the_results_are_those_of_baselines_and_those_of_the_budget(capsys, held
     store, _ = held
     config = {"task": "digits", N_BASELINES: 9}
     searched = store.create_run(NewRun("two", "search", store.run("one").task_id, config, "e", 0, 6, None, "0.1.0"))
-    assert "two  digits  new      0 of 15" in run(capsys, "status")[1]
+    assert "two  digits  new      0/15" in run(capsys, "status")[1]
     assert "evaluations    0 (0 baselines and 0 of 6)\n" in run(capsys, "status", "two")[1]
     other = store.acquire_lease(searched.id, this_process(), lease_seconds=30)
     claim = store.claim(other, 1, 0, "baseline")
@@ -52,7 +52,7 @@ def test_the_results_are_those_of_baselines_and_those_of_the_budget(capsys, held
     assert not [line for line in out.splitlines() if line.startswith(("budget", "baselines", "wanted"))]
     document = json.loads(run(capsys, "status", "two", "--json")[1])
     assert [document[key] for key in ("evaluations", "wanted", "finished_baselines", "budget")] == [1, 15, 1, 6]
-    assert "evaluations    0 of 4\n" in run(capsys, "status", "one")[1]
+    assert "evaluations    0/4\n" in run(capsys, "status", "one")[1]
 
 
 def test_status_prints_the_driver_its_workers_and_why_tries_failed(capsys, held):

@@ -568,7 +568,7 @@ def test_what_is_replaced_and_what_gains_are_over_is_said(monkeypatch):
     monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
     network_says, data_says = (step.says for step in task_check.check_task("own")[:2])
     assert network_says.endswith("; replaced '2', '4'")
-    assert "gains are over add(relu(x),mul(0.1,min(x,0)))" in data_says
+    assert "gains are over leaky_relu(x,0.1)" in data_says
 
 
 def test_an_activation_that_is_not_called_is_named(monkeypatch):
