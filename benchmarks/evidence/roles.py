@@ -51,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("aquasurf_ray").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    results = Results(options.folder.resolve())
+    results = Results(options.folder.resolve(), task_of)
     for seed, name, arm in itertools.product(range(options.seeds), options.tasks, (ONE, ROLES)):
         outcome = results.of(name, arm, seed)
         if outcome is None:

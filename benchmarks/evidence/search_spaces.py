@@ -15,7 +15,7 @@ the same way. The arms:
 
 Prints one JSON document with the table and all results, and appends each search and each judged training to a file of
 the folder as soon as it is known, so that the script may be killed at any time and resumes. `--kept` is a document that
-it printed before, whose searches are not repeated.
+it printed before, whose searches are not repeated. Results of a task whose recipe has changed since are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -71,7 +72,7 @@ def main() -> None:
     torch.set_num_threads(1)
     results = Results(options.folder)
     for row in json.loads(options.kept.read_text(encoding="utf-8"))["results"] if options.kept else ():
-        if row not in results.rows:
+        if row not in results.rows and results.is_current(row):
             results.add(row)
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.tasks:
@@ -87,11 +88,20 @@ def main() -> None:
 
 
 class Results(KeptRows):
-    """The searches and judged trainings so far, in `results.jsonl` of a folder."""
+    """The searches and judged trainings so far, in `results.jsonl` of a folder; those of the tasks as they are now."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, task_of: Callable[[str], Task] = load_task) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(folder / "results.jsonl")
+        self._digest_of = cache(lambda name: task_of(name).digest)
+        self.rows = [row for row in self.rows if self.is_current(row)]
+
+    def is_current(self, row: dict[str, Any]) -> bool:
+        """Return whether a result is of its task as it is now, with the same recipe."""
+        return bool(row.get("task_digest") == self._digest_of(row["task"]))
+
+    def add(self, row: dict[str, Any]) -> None:
+        super().add({**row, "task_digest": self._digest_of(row["task"])})
 
     def of(self, task: str, arm: str, seed: int) -> dict[str, Any] | None:
         return next((r for r in self.rows if (r["task"], r.get("arm"), r["seed"]) == (task, arm, seed)), None)
