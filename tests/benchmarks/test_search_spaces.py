@@ -53,51 +53,33 @@ def of_arm(arm: str, column: str) -> list[float]:
 
 
 def test_the_default_space_is_the_one_that_no_other_is_ahead_of() -> None:
-    assert all(row["searches"] == 10 for row in KEPT["table"])
-    assert len(KEPT["table"]) == 12
+    assert {row["task"]: row["searches"] for row in KEPT["table"]} == {"friedman": 10, "digits-mlp": 6}
+    assert len(KEPT["table"]) == 8
     others = [arm for arm in search_spaces.ALL_ARMS if arm != search_spaces.LISTED]
-    assert [sum(of_arm(arm, "ahead_of_listed")) for arm in others] == [11, 10, 12]
+    assert [sum(of_arm(arm, "ahead_of_listed")) for arm in others] == [6, 8, 9.5]
     assert (
-        "is ahead of that of `three-node` in 11 of 30 searches, without learned parameters in 10, and of random" in TEXT
+        "is ahead of that of `three-node` in 6 of 16 searches, without learned parameters in 8, and of random" in TEXT
     )
-    assert "functions of `open` in 12" in TEXT
-    assert "ahead in 11 of 30 searches" in " ".join(PAGE.split())
-    assert [of_arm(arm, "ahead_of_listed")[2] for arm in others] == [3, 2, 2]
-    assert "ahead of those of the other arms in 7 or 8 of 10 searches" in TEXT
+    assert "functions of `open` in 9.5, where a tie counts a half" in TEXT
+    assert "ahead in 6 of 16 searches" in " ".join(PAGE.split())
     assert SearchConfig.model_fields["space"].default == search_spaces.LISTED
 
 
 def test_the_sentences_say_what_was_measured() -> None:
     pairs = zip(of_arm("open", "test"), of_arm("open-fixed", "test"), strict=True)
-    assert all(learned < fixed for learned, fixed in pairs)
-    assert "`open` has the better mean on none of the three tasks" in TEXT
+    assert sum(learned > fixed for learned, fixed in pairs) == 1
+    assert "`open` has the better mean on one of the two tasks" in TEXT
     searches = [row for row in KEPT["results"] if "arm" in row]
-    assert "These are 120 searches, which took seven hours" in TEXT
-    assert len(searches) == 120
-    assert round(sum(row["seconds"] for row in searches) / 3600) == 7
-    ahead = {
-        task: sum(row["ahead_of_relu"] for row in KEPT["table"] if row["task"] == task)
-        for task in ("digits", "digits-mlp")
-    }
-    assert ahead == {"digits": 33, "digits-mlp": 40}
-    assert "33 of 40 winners are ahead of ReLU" in TEXT
-    broken = {
-        task: [
-            judged(task, row["winner"]).count(None)
-            for row in searches
-            if row["task"] == task and None in judged(task, row["winner"])
-        ]
-        for task in ("digits", "digits-mlp")
-    }
-    assert {task: sorted(n) for task, n in broken.items()} == {"digits": [1, 1, 1, 2, 2], "digits-mlp": []}
-    assert "the winners of five searches diverge with one or two of these seeds" in TEXT
+    assert "These are 64 searches, which took 4.8 hours" in TEXT
+    assert len(searches) == 64
+    assert round(sum(row["seconds"] for row in searches) / 3600, 1) == 4.8
+    assert sum(row["ahead_of_relu"] for row in KEPT["table"] if row["task"] == "digits-mlp") == 22
+    assert "On digits-mlp, 22 of 24 winners are ahead of ReLU" in TEXT
     n_squares = sum("square(" in row["winner"] for row in searches if row["task"] == "friedman")
     assert f"{n_squares} of 40 winners contain a square" in TEXT
     shares = [row["trainings_ahead"] for row in KEPT["table"] if row["task"] == "friedman"]
     assert (f"{min(shares):.0%}", f"{max(shares):.0%}") == ("68%", "76%")
     assert "with 68% to 76% of the seeds that judge" in TEXT
-    relu = judged("digits-mlp", search_spaces.REFERENCE)
-    assert (f"{min(relu):.2f}", f"{max(relu):.2f}") == ("0.60", "0.83")
 
 
 @pytest.fixture
@@ -113,9 +95,12 @@ def settings_kept():
 @pytest.mark.usefixtures("settings_kept")
 def test_searches_that_are_kept_are_not_repeated(tmp_path: Path, monkeypatch, capsys) -> None:
     kept = tmp_path / "kept.json"
-    rows = [row for row in KEPT["results"] if row["task"] == "digits" and row["seed"] in (0, 1, *search_spaces.JUDGES)]
-    kept.write_text(json.dumps({"results": rows}))
-    arguments = ["--folder", str(tmp_path / "f"), "--tasks", "digits", "--seeds", "2", "--kept", str(kept)]
+    rows = [
+        row for row in KEPT["results"] if row["task"] == "friedman" and row["seed"] in (0, 1, *search_spaces.JUDGES)
+    ]
+    of_another_recipe = [row | {"task": "digits-mlp", "task_digest": "earlier"} for row in rows]
+    kept.write_text(json.dumps({"results": rows + of_another_recipe}))
+    arguments = ["--folder", str(tmp_path / "f"), "--tasks", "friedman", "--seeds", "2", "--kept", str(kept)]
     monkeypatch.setattr("sys.argv", ["search_spaces.py", *arguments])
     search_spaces.main()
     document = json.loads(capsys.readouterr().out)
