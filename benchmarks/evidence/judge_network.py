@@ -24,11 +24,11 @@ from torch.utils.data import TensorDataset
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+from aquasurf_ray.analysis.replay.algorithms import make_policy
 from aquasurf_ray.analysis.replay.comparison import compare
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS, rows
 from aquasurf_ray.analysis.replay.experiments import EXPERIMENTS
 from aquasurf_ray.analysis.replay.simulation import Trace, draw_candidates, simulate
-from aquasurf_ray.analysis.replay.surrogate_policies import parse_settings, surrogate_policy
 from aquasurf_ray.tasks import ActivationFactory, Metric, Objective, Recipe, Splits, Task
 
 EVALUATIONS = 100
@@ -96,9 +96,9 @@ def main() -> None:
 
 def replayed(policy: str, benchmark: Benchmark, seed: int) -> Trace:
     """Return one search among a random half of the functions."""
-    surrogate = surrogate_policy(parse_settings(policy), benchmark, seed)
     candidates = draw_candidates(benchmark, len(benchmark) // 2, seed)
-    return simulate(surrogate, benchmark, EVALUATIONS, seed=seed, candidates=candidates)
+    search = make_policy(policy, benchmark, seed)
+    return simulate(search, benchmark, EVALUATIONS, seed=seed, candidates=candidates)
 
 
 if __name__ == "__main__":

@@ -96,14 +96,14 @@ def p_text(difference: PairedDifference, functions: Iterable[Judged]) -> str:
     >>> p_text(PairedDifference(0.1, 0.03, 0.03), [])
     ', p = 0.03'
     """
+    n = sum(not each.baseline and each.against_reference.p_value is not None for each in functions)
+    return _corrected_p(difference, n)
+
+
+def _corrected_p(difference: PairedDifference, n: int) -> str:
     if difference.p_holm is None:
         return ""
-    n = sum(not each.baseline and each.against_reference.p_value is not None for each in functions)
-    return f", p = {difference.p_holm:.2g}{_correction(n)}"
-
-
-def _correction(n: int) -> str:
-    return f", corrected for {n} comparisons" if n > 1 else ""
+    return f", p = {difference.p_holm:.2g}" + (f", corrected for {n} comparisons" if n > 1 else "")
 
 
 def other_verdict(found: Confirmation, name: Callable[[str], str] = readable) -> str:
@@ -133,8 +133,8 @@ def _best_baseline(
     if best is None or difference is None or difference.gain is None or difference.gain <= 0:
         return None
     n = sum(each.p_value is not None for each in tested.values())
-    p = "" if difference.p_holm is None else f", p = {difference.p_holm:.2g}{_correction(n)}"
-    gains = f"the best baseline, {name(best)}, gains {difference_text(metric, difference, signed=True)}{p}"
+    by = difference_text(metric, difference, signed=True)
+    gains = f"the best baseline, {name(best)}, gains {by}{_corrected_p(difference, n)}"
     beats = f"the baseline {name(best)} does, by {difference_text(metric, difference)}"
     return _Baseline(gains, beats if difference.is_better else None)
 

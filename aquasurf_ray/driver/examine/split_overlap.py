@@ -30,7 +30,7 @@ def shared_examples(splits: Splits, samples: list[SplitSample]) -> list[str]:
             ]
     found = [_shared(other, sample) for sample, other in combinations(samples, 2)]
     listed = " and ".join(text for text in found if text is not None)
-    return [f"warning: {listed}, so scores say little about new examples; split them anew"] if listed else []
+    return [f"warning: {listed}, so scores say little about new examples; split the data again"] if listed else []
 
 
 def _are_one(splits: Iterable[Examples]) -> bool:
