@@ -87,7 +87,7 @@ def _own_operators(rename: Iterable[str]) -> OwnOperators:
 
 def _parameter_names(one: str, other: str) -> dict[str, str]:
     # Imported here, because it loads PyTorch, and only functions with learned parameters need it.
-    from aquasurf_ray.activations.freezing import names_by_spelling
+    from aquasurf_ray.activations.learned import names_by_spelling
 
     return names_by_spelling(one, other)
 

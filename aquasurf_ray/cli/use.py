@@ -174,7 +174,7 @@ def _learned_function(function: str, role: str | None, run: str, freeze: str | N
 
 def _with_values(expression: Expression, found: Sequence[LearnedValues], freeze: str | None) -> Expression:
     """Return a function with the mean of each parameter over layers and trainings, or over those of one layer."""
-    from aquasurf_ray.activations.freezing import frozen, warm_started
+    from aquasurf_ray.activations.learned import frozen, warm_started
     from aquasurf_ray.driver.errors import BadUse
 
     if not expression.parameters:

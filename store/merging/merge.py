@@ -79,7 +79,7 @@ class MergeVerbs(StoreCore):
 
         Args:
             parameter_names: renames what was learned in the other store where this one knows the function by another
-                spelling, in which its parameters have other names: `activations.freezing.names_by_spelling`. Without
+                spelling, in which its parameters have other names: `activations.learned.names_by_spelling`. Without
                 it, they keep the names of the other spelling.
             operators: finds the operators that are somebody's own, and renames those of the other store. Without it,
                 there are none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aquasurf_ray.activations import fingerprint, parse
-from aquasurf_ray.activations.freezing import frozen
+from aquasurf_ray.activations.learned import frozen
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import evaluate
 from aquasurf_ray.store import Store
