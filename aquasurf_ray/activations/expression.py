@@ -354,13 +354,24 @@ def number_in(type_: dtype, value: float) -> float:
     return math.copysign(math.inf, value) if is_too_large else value
 
 
-def program_of(expression: Expression) -> Program:
+Kernel = tuple["Elementwise", Expression]
+"""A function of one tensor that computes an expression at once, and the part of the expression that is its argument."""
+
+
+def _no_kernel(_: Expression) -> Kernel | None:
+    return None
+
+
+def program_of(expression: Expression, kernel_of: Callable[[Expression], Kernel | None] = _no_kernel) -> Program:
     """Return the steps that compute an expression; the result of the last step is its value.
+
+    Every operator is a step, as in the spelling, and so is every kernel that `kernel_of` has for a part of the
+    expression, the largest part first. The identity of a function never depends on kernels, so it does without.
 
     A function without x is computed as `add(zero(x),c)`, so that it has x's shape and a gradient, which is 0.
     """
     expression = expression.labelled()
-    writer = _Writer(expression.parameters)
+    writer = _Writer(expression.parameters, kernel_of)
     value = writer.register(expression)
     if not reads_x(expression):
         import torch
@@ -394,8 +405,9 @@ def run_program(program: Program, x: Tensor, parameters: Sequence[Tensor] = ()) 
 class _Writer:
     """The steps of a program while it is written, and the registers of what has been computed."""
 
-    def __init__(self, parameters: Sequence[Learned]) -> None:
+    def __init__(self, parameters: Sequence[Learned], kernel_of: Callable[[Expression], Kernel | None]) -> None:
         self.steps: list[tuple[Elementwise, tuple[int, ...]]] = []
+        self._kernel_of = kernel_of
         self._registers: dict[Expression, int] = {}
         self._parameters = {parameter: -number for number, parameter in enumerate(parameters, start=1)}
 
@@ -414,10 +426,16 @@ class _Writer:
             return self._leaf(expression, full)
         register = self._registers.get(expression)
         if register is None:
-            entry = operator_named(expression.operator)
-            arguments = [self.register(argument, full=not entry.built_in) for argument in expression.arguments]
-            register = self._registers[expression] = self.step(entry.function, *arguments)
+            register = self._registers[expression] = self._computed(expression, operator_named(expression.operator))
         return self._expanded(register) if full and not reads_x(expression) else register
+
+    def _computed(self, expression: Expression, entry: Operator) -> int:
+        kernel = self._kernel_of(expression)
+        if kernel is not None:
+            function, argument = kernel
+            return self.step(function, self.register(argument))
+        arguments = [self.register(argument, full=not entry.built_in) for argument in expression.arguments]
+        return self.step(entry.function, *arguments)
 
     def _leaf(self, leaf: Expression, full: bool) -> int:
         if leaf.value is not None:

@@ -4,6 +4,10 @@ The module's state is the text of the expression, which is all that pickling and
 its learned parameters: `learned_a` for the one that is named a. It works under torch.compile (fullgraph), autocast,
 every float type and on any device.
 
+Functions of the zoo that PyTorch has as one kernel, such as `leaky_relu` with any slope, are computed by that kernel,
+also as a part of another function. They cost what the modules of `torch.nn` cost, and at a kink they have the modules'
+slope, one of the two on its sides, where the formula written out in operators has their mean.
+
 A parameter of a layer is a number; one of channels is a vector, sized when the network first runs (`channel_dim` says
 which dimension has the channels). Make it run once before an optimiser is made: `aquasurf_ray.activations.learned`.
 """
@@ -11,15 +15,29 @@ which dimension has the channels). Make it run once before an optimiser is made:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
+from aquasurf_ray.activations import operator_functions
 from aquasurf_ray.activations.errors import ActivationError
-from aquasurf_ray.activations.expression import Expression, number_in, parse, program_of, run_program
+from aquasurf_ray.activations.expression import (
+    Expression,
+    Kernel,
+    Number,
+    Program,
+    number_in,
+    parse,
+    program_of,
+    run_program,
+)
+from aquasurf_ray.activations.formulas import kernel_match
 from aquasurf_ray.activations.grammar import Learned
+from aquasurf_ray.activations.registry import Elementwise
 
 PREFIX = "learned_"
 
@@ -59,7 +77,7 @@ class Activation(nn.Module):
         super().__init__()
         self.expression = expression if isinstance(expression, Expression) else parse(expression)
         self.channel_dim = channel_dim
-        self._program = program_of(self.expression)
+        self._program = program_with_kernels(self.expression)
         self._learned = _by_name(self.expression)
         for name, learned in self._learned.items():
             if learned.per_channel and channels is None:
@@ -78,6 +96,13 @@ class Activation(nn.Module):
     def learned(self) -> Mapping[str, Learned]:
         """The learned parameters as the expression has them, by their names as parameters of this module."""
         return self._learned
+
+    @property
+    def is_one_call(self) -> bool:
+        """Whether at most one call computes the function, that of an operator or a kernel, so that another form could
+        save nothing."""
+        calls = [step for step in self._program if not isinstance(step.function, Number)]
+        return self.expression.n_operators < 2 or len(calls) < 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function's values at `x`, of the same shape.
@@ -149,7 +174,7 @@ class Activation(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.__dict__.setdefault("channel_dim", None)  # pickles of before there were learned parameters
-        self._program = program_of(self.expression)
+        self._program = program_with_kernels(self.expression)
         self._learned = _by_name(self.expression)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -168,6 +193,34 @@ class Activation(nn.Module):
             if saved is not None and is_lazy(getattr(self, name)) and not is_lazy(saved):
                 self._size(name, len(saved))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+@dataclass(frozen=True)
+class _WithConstants:
+    """A kernel's function with its constants."""
+
+    function: Elementwise
+    constants: tuple[float, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.constants)
+
+
+def program_with_kernels(expression: Expression) -> Program:
+    """Return the steps that a network computes an expression by, with PyTorch's kernels for parts that it has one for.
+
+    >>> [len(program_with_kernels(parse(text))) for text in ("leaky_relu(0.1)", "mul(x,relu6(tanh(x)))")]
+    [1, 3]
+    """
+    return program_of(expression, _kernel_of)
+
+
+def _kernel_of(expression: Expression) -> Kernel | None:
+    match = kernel_match(expression)
+    if match is None:
+        return None
+    function: Elementwise = attrgetter(match.function.kernel)(operator_functions)
+    return _WithConstants(function, match.constants) if match.constants else function, match.argument
 
 
 def _by_name(expression: Expression) -> dict[str, Learned]:

@@ -2,9 +2,9 @@
 
 A name is written like an operator: `hardswish(x)`, `mul(0.5,hardswish(x))`. Constants other than the published ones
 come after the argument, `leaky_relu(x,0.1)`, in the order of `NamedFunction.constants`. An argument that is left out
-is x: `hardswish`, `leaky_relu(0.1)`. The parser replaces a name by its expression, so stores, spaces and exports only
-ever see operators. A name that is also an operator of the language (`elu`) is that operator; with constants it is the
-zoo's expression (`elu(x,0.5)`).
+is x: `hardswish`, `leaky_relu(0.1)`. The parser replaces a name by its expression, so stores and spaces only ever see
+operators; networks and PyTorch sources find a function's `kernel` by its expression (`formulas.py`). A name that is
+also an operator of the language (`elu`) is that operator; with constants it is the zoo's expression (`elu(x,0.5)`).
 
 Expressions are the published formulas, but where a formula would lose its value or its gradient in float32: there the
 expression is an equal one that does not. `x - min(x, 0)` is ReLU with half of the slope at 0, the other half of which
@@ -16,10 +16,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from operator import le
 
 from aquasurf_ray.activations.errors import ExpressionError
+
+
+def _all(*_: float) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class NamedFunction:
         source: where the function comes from, an arXiv number, an author and year, or a library.
         constants: the published values of the constants, and the initial values of learned parameters.
         aliases: other names of the same function.
+        kernel: the function of PyTorch's that computes it by one kernel where the expression takes several, by its name
+            in `operator_functions.py`, called with the argument and the constants; "" if there is none.
+        kernel_takes: whether the kernel takes these constants, and computes the expression's values with them.
     """
 
     name: str
@@ -40,6 +48,8 @@ class NamedFunction:
     source: str
     constants: tuple[float, ...] = ()
     aliases: tuple[str, ...] = ()
+    kernel: str = ""
+    kernel_takes: Callable[..., bool] = _all
 
     def text(self, constants: Sequence[str] = (), position: int = 1, taken: Collection[str] = ()) -> str:
         """Return the expression's text, with these constants in place of the first published ones.
@@ -91,10 +101,23 @@ def free_labels(taken: Collection[str]) -> Iterator[str]:
 ZOO: tuple[NamedFunction, ...] = (
     NamedFunction("relu", "max(0, x)", "relu(x)", "Nair and Hinton 2010"),
     NamedFunction(
-        "leaky_relu", "max(0, x) + s min(0, x), s = 0.01", "add(relu(x),mul({0},min(x,0)))", "Maas et al. 2013", (0.01,)
+        "leaky_relu",
+        "max(0, x) + s min(0, x), s = 0.01",
+        "add(relu(x),mul({0},min(x,0)))",
+        "Maas et al. 2013",
+        (0.01,),
+        kernel="functional.leaky_relu",
     ),
-    NamedFunction("relu6", "min(max(0, x), 6)", "min(relu(x),6)", "Krizhevsky 2010"),
-    NamedFunction("hardtanh", "min(max(x, a), b), a = -1, b = 1", "min(max(x,{0}),{1})", "Collobert 2004", (-1.0, 1.0)),
+    NamedFunction("relu6", "min(max(0, x), 6)", "min(relu(x),6)", "Krizhevsky 2010", kernel="functional.relu6"),
+    NamedFunction(
+        "hardtanh",
+        "min(max(x, a), b), a = -1, b = 1",
+        "min(max(x,{0}),{1})",
+        "Collobert 2004",
+        (-1.0, 1.0),
+        kernel="functional.hardtanh",
+        kernel_takes=le,
+    ),
     NamedFunction("relu_squared", "max(0, x)²", "square(relu(x))", "2109.08668", aliases=("relu2", "squared_relu")),
     NamedFunction(
         "leaky_relu_squared",
@@ -110,6 +133,7 @@ ZOO: tuple[NamedFunction, ...] = (
         "add(sub(x,min(x,0)),mul({0},expm1(min(x,0))))",
         "1511.07289",
         (1.0,),
+        kernel="functional.elu",
     ),
     NamedFunction(
         "celu",
@@ -117,6 +141,8 @@ ZOO: tuple[NamedFunction, ...] = (
         "add(sub(x,min(x,0)),mul({0},expm1(div(min(x,0),{0}))))",
         "1704.07483",
         (1.0,),
+        kernel="functional.celu",
+        kernel_takes=lambda a: a > 0,
     ),
     NamedFunction("selu", "1.0507 (max(0, x) + 1.6733 (exp(min(0, x)) - 1))", "selu(x)", "1706.02515"),
     NamedFunction("sigmoid", "σ(x) = 1 / (1 + exp(-x))", "sigmoid(x)", "Cybenko 1989", aliases=("logistic",)),
@@ -131,6 +157,7 @@ ZOO: tuple[NamedFunction, ...] = (
     ),
     NamedFunction("softsign", "x / (1 + |x|)", "softsign(x)", "Bergstra et al. 2009"),
     NamedFunction("log_sigmoid", "ln σ(x)", "log_sigmoid(x)", "PyTorch", aliases=("logsigmoid",)),
+    # PyTorch has no second derivative of its kernel of this one; the relu6 in it is a kernel.
     NamedFunction("hardsigmoid", "min(max(0, x + 3), 6) / 6", "div(min(relu(add(x,3)),6),6)", "1905.02244"),
     NamedFunction(
         "hardswish",
@@ -138,6 +165,7 @@ ZOO: tuple[NamedFunction, ...] = (
         "mul(x,div(min(relu(add(x,3)),6),6))",
         "1905.02244",
         aliases=("hard_swish", "hard_silu"),
+        kernel="functional.hardswish",
     ),
     NamedFunction(
         "hardmish", "x min(max(0, x + 2), 2) / 2", "mul(x,div(min(relu(add(x,2)),2),2))", "timm", aliases=("hard_mish",)
@@ -161,6 +189,7 @@ ZOO: tuple[NamedFunction, ...] = (
         "mul(x,sigmoid(mul(1.5957691216057308,mul(x,add(1,mul(0.044715,square(x)))))))",
         "1606.08415",
         aliases=("tanh_gelu", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"),
+        kernel="gelu_tanh",
     ),
     NamedFunction("mish", "x tanh(ln(1 + exp(x)))", "mish(x)", "1908.08681"),
     NamedFunction(
@@ -178,7 +207,13 @@ ZOO: tuple[NamedFunction, ...] = (
     NamedFunction("elish", "(max(0, x) + exp(min(0, x)) - 1) σ(x)", "elish(x)", "1808.00783"),
     NamedFunction("tanhshrink", "x - tanh(x)", "sub(x,tanh(x))", "PyTorch"),
     NamedFunction(
-        "softshrink", "x - min(max(x, -s), s), s = 0.5", "sub(x,min(max(x,mul(-1,{0})),{0}))", "PyTorch", (0.5,)
+        "softshrink",
+        "x - min(max(x, -s), s), s = 0.5",
+        "sub(x,min(max(x,mul(-1,{0})),{0}))",
+        "PyTorch",
+        (0.5,),
+        kernel="functional.softshrink",
+        kernel_takes=lambda s: s >= 0,
     ),
     NamedFunction(
         "squareplus", "(x + √(x² + b)) / 2, b = 4", "mul(0.5,add(x,sqrt(add(square(x),{0}))))", "2112.11687", (4.0,)

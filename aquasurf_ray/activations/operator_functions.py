@@ -1,4 +1,5 @@
-"""The functions of the built-in operators that PyTorch lacks or defines differently (see `operators.py`)."""
+"""The functions of the built-in operators that PyTorch lacks or defines differently (see `operators.py`), and those of
+kernels that need more than positional arguments (see `named_functions.py`)."""
 
 from __future__ import annotations
 
@@ -56,6 +57,10 @@ def elish(x: Tensor) -> Tensor:
 
 def leakyrelu(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, 0.01)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    return functional.gelu(x, approximate="tanh")
 
 
 def sinc(x: Tensor) -> Tensor:

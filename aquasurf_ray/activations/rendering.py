@@ -15,8 +15,9 @@ from functools import cache, lru_cache
 
 from aquasurf_ray.activations.errors import ActivationError
 from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.formulas import matches
 from aquasurf_ray.activations.grammar import Learned, spelled
-from aquasurf_ray.activations.named_functions import ZOO, NamedFunction
+from aquasurf_ray.activations.named_functions import ZOO
 from aquasurf_ray.activations.registry import VARIABLE, Level, operator_named
 from aquasurf_ray.activations.roles import Function, RoleFunctions, parse_function, parts_of
 
@@ -24,8 +25,6 @@ PLAIN = 20  # characters of a name that a picture shows as it is, without lookin
 LONGEST = 28
 _END = 9  # last characters of a cut name: the functions of one space often begin alike
 _PLACE = re.compile(r"#([1-9*])")
-_PLACES = (7001.0, 7002.0, 7003.0, 7004.0)  # stand for the constants of a formula, and are in none
-Values = dict[float, float]
 
 
 def latex(expression: Function | str) -> str:
@@ -105,11 +104,9 @@ def _zoo_name(function: str) -> str | None:
     published = _published().get(expression)
     if published is not None:
         return f"{published}(x)"
-    for known, template in _templates():
-        values: Values = {}
-        if _fits(template, expression, values):
-            constants = [spelled(values.get(place, own)) for place, own in zip(_PLACES, known.constants, strict=False)]
-            return f"{known.name}({','.join(['x', *constants])})"
+    for known, argument, constants in matches(expression):
+        if constants and argument.text == VARIABLE:
+            return f"{known.name}({','.join([VARIABLE, *map(spelled, constants)])})"
     return None
 
 
@@ -117,24 +114,6 @@ def _zoo_name(function: str) -> str | None:
 def _published() -> dict[Expression, str]:
     """Return the names of the zoo by their expressions with the published constants."""
     return {parse(known.name): known.name for known in reversed(ZOO)}
-
-
-@cache
-def _templates() -> list[tuple[NamedFunction, Expression]]:
-    """Return the formulas of the zoo whose constants may be others, with a place in the place of each constant."""
-    known = [each for each in ZOO if each.constants and "learn" not in each.template]
-    return [(each, parse(each.text([repr(place) for place in _PLACES[: len(each.constants)]]))) for each in known]
-
-
-def _fits(template: Expression, expression: Expression, values: Values) -> bool:
-    """Return whether the expression is the template with numbers in its places, and add these to `values`."""
-    if template.value in _PLACES and template.value is not None:
-        return expression.value is not None and values.setdefault(template.value, expression.value) == expression.value
-    if template.operator is None or template.operator != expression.operator:
-        return template == expression
-    pairs = zip(template.arguments, expression.arguments, strict=False)
-    same_length = len(template.arguments) == len(expression.arguments)
-    return same_length and all(_fits(each, own, values) for each, own in pairs)
 
 
 def _latex(expression: Expression) -> tuple[str, Level]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from matplotlib.mathtext import MathTextParser
 
 from aquasurf_ray.activations import Expression, all_operators, latex, parse, words
+from aquasurf_ray.activations.rendering import readable
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,6 +62,20 @@ def test_latex_has_the_parentheses_that_it_needs(text: str, expected: str) -> No
 )
 def test_words(text: str, expected: str) -> None:
     assert words(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("softshrink(x,0.3)", "softshrink(x,0.3)"),
+        ("softshrink(x)", "softshrink(x)"),
+        ("hardtanh(x,-2.25,0.75)", "hardtanh(x,-2.25,0.75)"),
+        ("leaky_relu(tanh(x),0.1)", str(parse("leaky_relu(tanh(x),0.1)"))),
+    ],
+)
+def test_a_function_of_the_zoo_has_its_name_and_constants(written: str, name: str) -> None:
+    assert readable(str(parse(written))) == name
+    assert parse(name) == parse(written)
 
 
 @settings(max_examples=300)

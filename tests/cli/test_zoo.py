@@ -70,6 +70,13 @@ def test_the_page_has_exactly_the_functions_of_the_zoo():
         assert source == function.source
 
 
+def test_the_page_names_the_functions_that_pytorch_has_as_one_kernel():
+    listed = PAGE.partition("PyTorch has one kernel for each of ")[2].partition(",\nwith any constants")[0]
+    assert [name.strip("`") for name in listed.replace(" and ", ", ").split(", ")] == [
+        function.name for function in ZOO if function.kernel
+    ]
+
+
 PUBLISHED = {
     "LeakyReLU": "leaky_relu",
     "PReLU": "prelu",

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from aquasurf_ray.activations import Activation, RecomputedActivation, register_unary, unregister
+from aquasurf_ray.activations import Activation, RecomputedActivation, parse, register_unary, unregister
+from aquasurf_ray.activations.recognition import recognised
 from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task, regression
 from aquasurf_ray.workers.cost import measure_cost, step_seconds, timed_cost
@@ -73,6 +74,25 @@ def test_the_form_that_training_would_use_can_be_measured() -> None:
     cost = price(SMALL, "mul(sigmoid(x),elu(x))", factory=factory)
     assert len(made) == 1
     assert cost.activation_bytes == price(SMALL, "swish(x)").activation_bytes
+
+
+FUNCTIONS = {
+    "leaky_relu(x,0.1)": lambda: nn.LeakyReLU(0.1),
+    "hardswish(x)": nn.Hardswish,
+    "elu(x,0.5)": lambda: nn.ELU(0.5),
+    "gelu_tanh(x)": lambda: nn.GELU(approximate="tanh"),
+    "relu6(x)": nn.ReLU6,
+}
+
+
+@pytest.mark.parametrize("text", FUNCTIONS)
+def test_a_networks_own_function_keeps_what_its_module_keeps(text: str) -> None:
+    """The reference of a run is the expression of the network's own module."""
+    module = FUNCTIONS[text]()
+    own = price(SMALL, str(recognised(module)))
+    assert str(recognised(module)) == str(parse(text))
+    assert own.activation_bytes == price(SMALL, text, factory=FUNCTIONS[text]).activation_bytes
+    assert own.activation_bytes == own.relu_activation_bytes + VALUES, "its input, besides what the next layer keeps"
 
 
 class Waiting(nn.Module):

@@ -100,16 +100,18 @@ def _in_form(forms: Mapping[Expression, type[Activation]], expression: Expressio
 def lean_factory(function: str | Function) -> Callable[[], nn.Module]:
     """Return the factory of the form that keeps least for the backward pass, bit for bit equal to the eager form.
 
-    A single operator is eager: ReLU keeps its output, which the next layer keeps too. Other functions are recomputed.
+    A single operator or kernel is eager: ReLU keeps its output, which the next layer keeps too, and others keep their
+    input. Other functions are recomputed.
 
-    >>> lean_factory("relu(x)")(), lean_factory("mul(x,relu(x))")()
-    (Activation(relu(x)), RecomputedActivation(mul(x,relu(x))))
+    >>> lean_factory("relu(x)")(), lean_factory("relu6")(), lean_factory("mul(x,relu(x))")()
+    (Activation(relu(x)), Activation(min(relu(x),6)), RecomputedActivation(mul(x,relu(x))))
     """
     return factory_of(parse_function(function) if isinstance(function, str) else function, _lean)
 
 
 def _lean(expression: Expression) -> Activation:
-    return RecomputedActivation(expression) if expression.n_operators > 1 else Activation(expression)
+    eager = Activation(expression)
+    return eager if eager.is_one_call else RecomputedActivation(expression)
 
 
 def fast_factory(
@@ -187,7 +189,7 @@ def _choice(costs: FormCosts, prefer: Preference, total: float) -> FormName:
 
 
 def _is_worth_compiling(expression: Expression, costs: FormCosts, total: float) -> bool:
-    if expression.n_operators < 2 or costs.compiled is not None or "compiled" in costs.refused:
+    if Activation(expression).is_one_call or costs.compiled is not None or "compiled" in costs.refused:
         return False
     # Swish is a single kernel of PyTorch's own, so its time is the best that a compiled function can hope for.
     now = min(costs.eager, costs.eager if costs.recomputed is None else costs.recomputed)

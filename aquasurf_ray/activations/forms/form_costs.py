@@ -23,7 +23,7 @@ from aquasurf_ray.activations.operators import VALUES_VERSION
 from aquasurf_ray.activations.registry import operator_named
 from aquasurf_ray.cached_files import default_folder, key_of, whole_file
 
-_FORMAT = 1
+_FORMAT = 2  # 2: functions of the zoo are computed by PyTorch's kernels
 
 logger = logging.getLogger(__name__)
 

@@ -95,6 +95,16 @@ class {class_name}(nn.Module):
         "min": "torch.minimum({0}, {1})",
     },
     joiners={"sum_n": "add", "prod_n": "mul", "max_n": "max", "min_n": "min"},
+    kernels={
+        "leaky_relu": "F.leaky_relu({0}, {1})",
+        "relu6": "F.relu6({0})",
+        "hardtanh": "F.hardtanh({0}, {1}, {2})",
+        "elu": "F.elu({0}, {1})",
+        "celu": "F.celu({0}, {1})",
+        "hardswish": "F.hardswish({0})",
+        "gelu_tanh": 'F.gelu({0}, approximate="tanh")',
+        "softshrink": "F.softshrink({0}, {1})",
+    },
     # Not torch.clamp, whose gradient at the bound is another one: the function that was trained has half of it there.
     bounds={
         "max": "torch.maximum({0}, x.new_full((), {1}))",

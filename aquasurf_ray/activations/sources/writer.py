@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from aquasurf_ray.activations.errors import OperatorError
 from aquasurf_ray.activations.expression import Expression, parse, reads_x
+from aquasurf_ray.activations.formulas import Match, kernel_match
 from aquasurf_ray.activations.grammar import Learned
 from aquasurf_ray.activations.registry import LEARNED, VARIABLE
 from aquasurf_ray.activations.rendering import latex, words
@@ -34,6 +35,8 @@ class Language:
         operators: a template for each operator of one or two arguments.
         joiners: for each operator of many arguments, the two-argument operator that folds them from left to right.
         definitions: the definitions that operators need above the function, by operator.
+        kernels: a template for each function of the zoo that the framework computes by one call, with `{1}`, `{2}` for
+            its constants.
         bounds: a template for `max` and `min` of an argument and a number, where that differs from `operators`.
         learning: how it keeps learned parameters.
     """
@@ -45,6 +48,7 @@ class Language:
     operators: Mapping[str, str]
     joiners: Mapping[str, str]
     definitions: Mapping[str, str] = field(default_factory=dict)
+    kernels: Mapping[str, str] = field(default_factory=dict)
     bounds: Mapping[str, str] = field(default_factory=dict)
     learning: Learning = field(default_factory=lambda: Learning())
 
@@ -159,7 +163,8 @@ class _Body:
         """Count the occurrences of each sub-expression."""
         self._counts[expression] += 1
         if self._counts[expression] == 1:
-            for argument in expression.arguments:
+            kernel = self._kernel(expression)
+            for argument in (kernel.argument,) if kernel else expression.arguments:
                 self.count(argument)
 
     def text(self, expression: Expression) -> str:
@@ -170,13 +175,23 @@ class _Body:
             return VARIABLE if expression.value is None else _literal(expression.value)
         if expression in self._names:
             return self._names[expression]
-        text = self._filled(expression.operator, [self.text(argument) for argument in expression.arguments])
+        text = self._called(expression, expression.operator)
         if self._counts[expression] == 1:
             return text
         name = f"part_{len(self._names) + 1}"
         self.lines.append(f"{name} = {_bare(text)}")
         self._names[expression] = name
         return name
+
+    def _kernel(self, expression: Expression) -> Match | None:
+        return kernel_match(expression) if self._language.kernels else None
+
+    def _called(self, expression: Expression, operator: str) -> str:
+        kernel = self._kernel(expression)
+        if kernel is not None:
+            template = self._language.kernels[kernel.function.name]
+            return template.format(self.text(kernel.argument), *kernel.constants)
+        return self._filled(operator, [self.text(argument) for argument in expression.arguments])
 
     def _filled(self, operator: str, arguments: list[str]) -> str:
         self.used.add(operator)

@@ -17,6 +17,7 @@ from aquasurf_ray.activations.errors import OperatorError
 from aquasurf_ray.activations.operators import BINARY, EVERY_UNARY, NARY
 from aquasurf_ray.activations.sources import LANGUAGES, class_name, source
 from aquasurf_ray.activations.sources.writer import function_name
+from aquasurf_ray.activations.zoo import ZOO
 
 X = np.concatenate([np.linspace(-6.0, 6.0, 97), [-50.0, 50.0]]).astype(np.float32)
 FUNCTIONS = (
@@ -112,6 +113,36 @@ def test_every_language_spells_every_operator_and_no_other(language):
     assert set(table.joiners) == set(NARY)
 
 
+KERNELS = {
+    "leaky_relu(x,-0.2)": "F.leaky_relu(x, -0.2)",
+    "relu6(x)": "F.relu6(x)",
+    "hardtanh(x,-2,0.5)": "F.hardtanh(x, -2.0, 0.5)",
+    "elu(x,0.5)": "F.elu(x, 0.5)",
+    "celu(x,0.5)": "F.celu(x, 0.5)",
+    "hardswish(x)": "F.hardswish(x)",
+    "gelu_tanh(x)": 'F.gelu(x, approximate="tanh")',
+    "softshrink(x,0.25)": "F.softshrink(x, 0.25)",
+}
+
+
+@pytest.mark.parametrize("function", KERNELS)
+def test_the_pytorch_source_calls_the_kernel_that_was_trained_with(function):
+    text = source(function, LANGUAGES["pytorch"])
+    assert f"return {KERNELS[function]}\n" in text
+    assert KERNELS[function] in source(function, LANGUAGES["compiled"])
+    module = loaded(text, class_name(parse(function)))()
+    np.testing.assert_array_equal(module(torch.from_numpy(X)).numpy(), ours(function))
+    inside = source(f"mul(exp(tanh(x)),{function.replace('(x', '(tanh(x)')})", LANGUAGES["pytorch"])
+    assert "part_1 = torch.tanh(x)" in inside
+    assert "torch.exp(part_1) * F." in inside
+
+
+def test_every_kernel_of_the_zoo_has_a_call_in_pytorch_source_and_in_no_other():
+    assert set(LANGUAGES["pytorch"].kernels) == {function.name for function in ZOO if function.kernel}
+    assert not LANGUAGES["jax"].kernels
+    assert "relu6" not in source("relu6(x)", LANGUAGES["jax"]).partition("@jax.jit")[2].partition("return")[2]
+
+
 def test_what_occurs_twice_is_computed_once():
     text = source("mul(exp(tanh(x)),add(exp(tanh(x)),x))", LANGUAGES["pytorch"])
     assert text.count("torch.tanh") == 1
@@ -131,7 +162,13 @@ def test_a_custom_operator_has_no_source_here():
 
 @pytest.mark.parametrize(
     "function",
-    ["min(relu(x),6)", "min(max(x,-1),1)", "mul(x,div(min(relu(add(x,3)),6),6))", "max_n(0.5,-2,x)"],
+    [
+        "min(relu(x),6)",
+        "min(max(x,-1),1)",
+        "mul(x,div(min(relu(add(x,3)),6),6))",
+        "max_n(0.5,-2,x)",
+        "max(min(x,0.5),-1)",
+    ],
 )
 @pytest.mark.parametrize("language", ["pytorch", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_the_pytorch_source_has_the_same_slopes_at_kinks(language, function):
@@ -142,4 +179,4 @@ def test_the_pytorch_source_has_the_same_slopes_at_kinks(language, function):
     Activation(function)(same).sum().backward()
     torch.testing.assert_close(x.grad, same.grad, rtol=0, atol=0)
     if function == "min(relu(x),6)":
-        assert x.grad.tolist() == [0, 0, 0, 1, 1, 1, 0.5, 1]
+        assert x.grad.tolist() == [0, 0, 0, 1, 1, 1, 0, 1]
