@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from light_search import assert_whole, n_results, results
 from live_search import wait_for
@@ -43,9 +44,9 @@ def url(folder):
 def search(cluster, started, url):
     """Starts a search on the cluster and waits for some results."""
 
-    def start(budget):
+    def start(budget, *options):
         where = (f"--store={url}", f"--address={cluster[0].address}", f"--evaluations={budget}")
-        process = started(SCRIPTED, *SEARCH, *where)
+        process = started(SCRIPTED, *SEARCH, *where, *options)
         wait_for(lambda: process.poll() is not None or n_results(url) >= 4)
         assert process.poll() is None, process.communicate()
         return process
@@ -94,6 +95,28 @@ def test_a_run_whose_clusters_head_is_killed_says_so_and_resumes_elsewhere(clust
     kept = results(url)
     cluster[0].head_node.kill_gcs_server()
     assert_says_and_resumes(driver, url, kept, started, ray_cluster, "the head of the Ray cluster at")
+
+
+@pytest.mark.reliability("head-stalled")
+def test_a_run_waits_for_a_head_that_does_not_answer(cluster, search, url, monkeypatch):
+    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "2")
+    driver = search(SHORT, "--workers=null", "--time_limit=10")  # so many as fit, and the driver counts other runs
+    kept = results(url)
+    wait_for(lambda: processes("ray::SlowWorker.train"))[0].suspend()  # until the time limit
+    (head,) = processes("gcs_server", cluster[0].head_node.get_session_dir_path())
+    head.suspend()
+    try:
+        warned = [next(line for line in driver.stderr if says in line) for says in ("cannot be counted", "not started")]
+    finally:
+        head.resume()
+    assert all("GetTimeoutError" in line for line in warned)
+    assert_ends_well(driver, url, SHORT, kept)
+
+
+def processes(title, says=""):
+    """The processes that Ray has started here, of which the command line has these texts."""
+    found = ((p, " ".join(p.cmdline())) for p in psutil.Process().children(recursive=True))
+    return [process for process, line in found if title in line and says in line]
 
 
 @pytest.mark.reliability("own-node-lost")

@@ -144,6 +144,12 @@ function drawing(number, width = 200, height = 110) {
   return svg;
 }
 
+// Returns the name that people read the function of a row by; its `title` is the whole expression.
+function functionName(row) {
+  const { names, readable } = shown.functions;
+  return element("code", readable[row] ?? names[row], { title: names[row] });
+}
+
 function showCard(event) {
   const point = event.points[0];
   if (point.customdata === undefined) return;
@@ -160,7 +166,7 @@ function showCard(event) {
   for (const [name, value] of rows) {
     if (value !== null) list.append(element("dt", name), element("dd", value));
   }
-  card.replaceChildren(element("code", table.names[number]), drawing(number), list);
+  card.replaceChildren(functionName(number), drawing(number), list);
   card.hidden = false;
   const at = event.event, room = document.documentElement.clientWidth;
   card.style.left = `${Math.max(4, Math.min(at.clientX + 14, room - card.offsetWidth - 8)) + window.scrollX}px`;

@@ -109,10 +109,9 @@ let functions = null; // the table of all functions, with the words that it is s
 
 function functionColumns() {
   const of = (key) => (row) => shown.functions[key][row];
-  const code = (row) => element("code", shown.functions.names[row]);
   return [
     { name: "curve", shown: (row) => drawing(row, 60, 33) },
-    { name: "function", of: of("names"), shown: code },
+    { name: "function", of: of("names"), shown: functionName },
     { name: shown.metric, of: of("value"), shown: (row) => number(shown.functions.value[row], 4), down: shown.higher_is_better },
     { name: "test", of: of("test"), shown: (row) => number(shown.functions.test[row], 4), down: shown.higher_is_better },
     { name: "status", of: of("status"), shown: (row) => shown.functions.status[row] ?? "not trained" },
@@ -142,8 +141,9 @@ function fillFunctions() {
 
 function showFunctions() {
   const words = functions.find.value.toLowerCase();
-  const names = shown.functions.names;
-  const rows = [...names.keys()].filter((row) => names[row].toLowerCase().includes(words));
+  const { names, readable } = shown.functions;
+  const has = (text) => text?.toLowerCase().includes(words);
+  const rows = [...names.keys()].filter((row) => has(names[row]) || has(readable[row]));
   functions.count.textContent = `${rows.length.toLocaleString("en")} of ${names.length.toLocaleString("en")} functions`;
   functions.table.fill(rows);
 }

@@ -15,7 +15,7 @@ from aquasurf_ray.analysis.errors import AnalysisError
 
 Json = dict[str, Any]
 SCRIPTS = ("tables.js", "live.js", "page.js")  # the last one starts the page
-EMPTY: Json = {"sections": [], "functions": {"names": [], "curves": ""}}
+EMPTY: Json = {"sections": [], "functions": {"names": [], "readable": {}, "curves": ""}}
 """A page's document before there is one."""
 
 

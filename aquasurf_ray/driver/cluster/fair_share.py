@@ -13,18 +13,23 @@ still wait for room.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
 
 import ray
+from ray.exceptions import GetTimeoutError
 from ray.util import list_named_actors
 
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.pool import ACTOR_PREFIX, WorkerPool
+from aquasurf_ray.driver.cluster.ray_errors import cause_of
 from aquasurf_ray.driver.events import Events
 
 UPDATE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 class FairShare:
@@ -50,7 +55,11 @@ class FairShare:
         if self._clock() - self._updated_at < UPDATE_SECONDS:
             return
         self._updated_at = self._clock()
-        others = n_other_runs(self._pool.name)
+        try:
+            others = n_other_runs(self._pool.name)
+        except GetTimeoutError as error:  # the head of the cluster is overloaded: the number of workers can wait
+            logger.warning("the runs on the cluster cannot be counted now: %s", cause_of(error))
+            return
         share = fair_share(self._workers.most_in(cluster_resources()), others + 1)
         live = len(self._pool.live())
         if self._pool.release_workers(max(0, live - share)):
@@ -81,7 +90,11 @@ def first_workers(workers: Workers) -> int:
 
 
 def n_other_runs(name: str | None) -> int:
-    """Return the number of runs on the cluster other than the one whose workers have this name."""
+    """Return the number of runs on the cluster other than the one whose workers have this name.
+
+    Raises:
+        ray.exceptions.GetTimeoutError: the head of the cluster has not answered for a minute.
+    """
     names = [actor["name"] for actor in list_named_actors(all_namespaces=True)]
     runs = {name.rpartition("/")[0] for name in names if name.startswith(ACTOR_PREFIX)}
     return len(runs - {name})

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray import PlacementGroupID
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from aquasurf_ray.driver.cluster.ray_errors import CREATION_ERROR, cause_of
@@ -207,10 +207,21 @@ class WorkerPool:
         return Slot(number, actor, "starting", actor.ready.remote(), self.clock())
 
     def _new_actor(self, number: int) -> Any:
-        self._n_actors += 1
-        name = f"{self.name}/{number}-{self._n_actors}"  # other runs count the runs by these names (`fair_share`)
-        options = self._actor_class.options(num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, name=name)
-        return options.remote(self.settings)
+        """Create a worker's actor. Ray registers its name at the head of the cluster, and gives up after a minute; the
+        name may be taken then, so that each attempt has another.
+
+        Raises:
+            WorkersFailed: the head has not answered any of the attempts.
+        """
+        for _ in range(START_ATTEMPTS):
+            self._n_actors += 1
+            name = f"{self.name}/{number}-{self._n_actors}"  # other runs count the runs by these names (`fair_share`)
+            options = self._actor_class.options(num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, name=name)
+            try:
+                return options.remote(self.settings)
+            except GetTimeoutError as error:
+                logger.warning("worker %s is not started yet: %s", number, cause_of(error))
+        raise WorkersFailed(f"the head of the Ray cluster has not answered {START_ATTEMPTS} requests to start a worker")
 
     def _wait(self, futures: list[Any], n: int, timeout: float) -> list[Any]:
         """Return the futures that are ready, as soon as there are `n` or after `timeout` seconds."""
@@ -224,8 +235,12 @@ class WorkerPool:
         """Kill the actor and, if it is a group, its processes by removing their placement group: Ray keeps the
         placement group of a killed actor's children until the driver ends."""
         ray.kill(slot.actor)
-        if slot.info is not None and slot.info.placement_group is not None:
+        if slot.info is None or slot.info.placement_group is None:
+            return
+        try:
             remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(slot.info.placement_group)))
+        except GetTimeoutError as error:  # Ray has sent the request, and waits a minute for the answer
+            logger.warning("the resources of %s may stay taken until the run ends: %s", slot.name, cause_of(error))
 
     def _settle(self, slot: Slot) -> Outcome | None:
         failure = None

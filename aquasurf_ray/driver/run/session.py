@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 
+from ray.exceptions import RayError
+
 from aquasurf_ray.analysis.studies.confirmed_run import judged_ids
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.baselines import BASELINES
@@ -22,6 +24,7 @@ from aquasurf_ray.driver.candidates import baseline_records, baseline_rows, know
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
+from aquasurf_ray.driver.cluster.ray_errors import cause_of
 from aquasurf_ray.driver.cluster.watch import RayWatch
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed, TaskAtFault
 from aquasurf_ray.driver.events import Events, RunEnded, StoreWritten
@@ -180,8 +183,9 @@ def _leased(store: Store, spec: RunSpec) -> Iterator[_LeasedRun]:
     except BaseException as error:
         # Also after KeyboardInterrupt: a lease that is not released blocks `resume` until it expires.
         _release(store, lease, _status(error), text_of(error))
-        if isinstance(error, StoreError):
-            raise RunFailed(f"{error}; everything finished is stored, to continue: {resume}") from error
+        if isinstance(error, StoreError | RayError):
+            text = cause_of(error) if isinstance(error, RayError) else error
+            raise RunFailed(f"{text}; everything finished is stored, to continue: {resume}") from error
         raise
     if leased.end is None:
         store.release_lease(lease, "finished")

@@ -13,12 +13,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from ray.exceptions import RayError
+
 from aquasurf_ray.driver.callbacks.json_log import check_log
 from aquasurf_ray.driver.candidates import known_here
 from aquasurf_ray.driver.cluster.capacity import Workers, workers_after_waiting
 from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.fair_share import first_workers
-from aquasurf_ray.driver.errors import BadUse, Interrupted
+from aquasurf_ray.driver.cluster.ray_errors import cause_of
+from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
 from aquasurf_ray.driver.events import Callback, Events
 from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
@@ -111,6 +114,7 @@ class Command:
         Raises:
             BadUse: no cluster answers, or the workers do not fit.
             Interrupted: a signal arrived meanwhile.
+            RunFailed: the cluster has stopped answering.
         """
         if self._workers is None:
             # Before Ray, which takes seconds to start: a Ctrl-C meanwhile must not be lost.
@@ -140,10 +144,13 @@ class Command:
 
     def _count_workers(self) -> Workers:
         self._stop.install()  # again, since `ray.init` replaces signal handlers
-        workers = workers_after_waiting(self._config, lambda: self._stop.received)
-        if workers.shared:
-            # A cluster shared with other runs: begin with a fair share, and let `FairShare` grow it.
-            workers = replace(workers, n=first_workers(workers))
+        try:
+            workers = workers_after_waiting(self._config, lambda: self._stop.received)
+            if workers.shared:
+                # A cluster shared with other runs: begin with a fair share, and let `FairShare` grow it.
+                workers = replace(workers, n=first_workers(workers))
+        except RayError as error:
+            raise RunFailed(f"{cause_of(error)}; nothing was begun") from error
         if self._stop.received:
             raise Interrupted(f"stopped by {self._stop.received} while Ray started; nothing was begun")
         return workers

@@ -281,6 +281,22 @@ def test_all_functions_are_listed_best_first_and_found_by_their_words(opened, fi
 
 
 @pytest.mark.slow
+def test_a_function_is_listed_by_its_short_name_and_found_by_both_of_its_names(opened, tmp_path):
+    leaky = "add(relu(x),mul(0.1,min(x,0)))"
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        fill_store(store, reference=leaky)
+        (tmp_path / "report.html").write_text(page(document(read_findings(store, NAME, "", quick=True))))
+    found = opened(f"file://{tmp_path}/report.html")
+    assert "leaky_relu(x,0.1)" in found.locator("#functions").inner_text()
+    for words in ("leaky", "mul(0.1,min"):
+        found.get_by_label("Find functions that contain").fill(words)
+        names = found.locator('#all td[data-label="function"] code')
+        assert [(each.inner_text(), each.get_attribute("title")) for each in names.all()] == [
+            ("leaky_relu(x,0.1)", leaky)
+        ]
+
+
+@pytest.mark.slow
 def test_a_logarithmic_axis_is_a_button_away(opened, file):
     found = opened(file)
     kind = "() => document.getElementById('progress-0')._fullLayout.yaxis.type"

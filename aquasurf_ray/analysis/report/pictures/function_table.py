@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.activations import Activation, ActivationError
 from aquasurf_ray.activations.identity import apply, exact_arithmetic
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.studies.findings import Findings
 
@@ -35,8 +36,8 @@ class FunctionTable:
     def document(self) -> dict[str, Any]:
         """Return columns for JSON. `curves` has `N_POINTS` levels a curve, at even distances from -4 to 4: level 0 is
         -4, 254 is 4, 255 is undefined. `n_curves` says how many a function has: one for each of its roles, if there
-        are any."""
-        columns: dict[str, list[Any]] = {key: [None] * len(self.names) for key in _COLUMNS}
+        are any. `readable` has the short names of the functions that have one, by their row."""
+        columns: dict[str, Any] = {key: [None] * len(self.names) for key in _COLUMNS}
         for order, request in enumerate(self._findings.requests, start=1):
             row = self.numbers[request.function]
             if columns["order"][row] is None:
@@ -50,9 +51,11 @@ class FunctionTable:
         found = [curves(name) for name in self.names]
         packed = base64.b64encode(b"".join(own.tobytes() for own in found)).decode()
         columns["n_curves"] = [len(own) for own in found]
+        short = {row: readable(name) for row, name in enumerate(self.names)}
+        columns["readable"] = {str(row): name for row, name in short.items() if name != self.names[row]}
         return {"names": list(self.names), "curves": packed, "points": N_POINTS, "reach": REACH, **columns}
 
-    def _fill(self, columns: dict[str, list[Any]], row: int, order: int, request: Any) -> None:
+    def _fill(self, columns: dict[str, Any], row: int, order: int, request: Any) -> None:
         columns["order"][row] = order
         columns["status"][row] = request.evaluation.status
         columns["origin"][row] = request.origin

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aquasurf_ray.activations import Activation, ActivationError
-from aquasurf_ray.activations.rendering import short_name
+from aquasurf_ray.activations.rendering import readable, short_name
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.studies.explanation import values_and_slopes
@@ -86,7 +86,7 @@ def _shown(findings: Findings, rows: Sequence[LeaderboardRow]) -> str:
     n = "the best function" if len(inside) == 1 else f"the {len(inside)} best functions"
     parts = [n + (f", {known} of them baselines," if known and len(inside) > 1 else "")] if inside else []
     # The best one found comes before the reference, as it was drawn.
-    parts += [f"the {_standing(findings, row) or 'best one found'}, {row.function}" for row in others]
+    parts += [f"the {_standing(findings, row) or 'best one found'}, {readable(row.function)}" for row in others]
     text = " and ".join(parts)
     return text[0].upper() + text[1:].removesuffix(",")
 
