@@ -41,9 +41,10 @@ def explain(
     """Show which part of a function's curve each layer of a network uses.
 
     Trains the function and the task's reference and compares them before and after training. A layer's inputs lie on a
-    straight part of the curve, on a bend, where it is flat (saturated) or where it is zero (rectified). Gradients with
-    respect to the weights are relative to the reference's in the same layer, and those of the reference itself to
-    ReLU's. Of a function per role, each layer has that of its role.
+    straight part of the curve, on a bend, where it is flat (saturated), or where it is flat and near zero (rectified).
+    Flat means a slope below a tenth of 1, or of the layer's largest slope if that is smaller. Gradients with respect to
+    the weights are relative to the reference's in the same layer, and those of the reference itself to ReLU's. Of a
+    function per role, each layer has that of its role.
     """
     from aquasurf_ray.analysis.output_file import check_picture
     from aquasurf_ray.analysis.report import draw

@@ -8,6 +8,7 @@ in those that chose a function's learning rate. The queries avoid everything tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -175,7 +176,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         ) AS spreads
         """,
         ("run",),
-        {"least": 0.0},
+        {"least": -math.inf},
     ),
     ExampleQuery(
         "overfitted",
@@ -186,7 +187,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         ORDER BY gap DESC, function LIMIT :n
         """,
         ("run",),
-        {"least": 0.0, "n": 10},
+        {"least": -math.inf, "n": 10},
     ),
     ExampleQuery(
         "test",

@@ -1,11 +1,11 @@
 """The use of an activation function in a network: the part of the curve that each layer's inputs cover, before and
 after training, and the size of gradients relative to those of another function, the task's reference.
 
-Each input is classified by the slope of the curve there, relative to the largest slope over the layer's inputs (the
-95th percentile of its size, before and after training together):
+Each input is classified by the slope of the curve there, relative to the identity's slope of 1, or to the largest slope
+over the layer's inputs where that is smaller (the 95th percentile of its size, before and after training together):
 
-- flat: the slope is under a tenth of it. `rectified` where the value is also near zero (within a tenth of the spread of
-  the layer's outputs), `saturated` elsewhere;
+- flat: the slope is under a tenth of that. `rectified` where the value is also near zero (within a tenth of the spread
+  of the layer's outputs), `saturated` elsewhere;
 - linear: not flat, and the slope changes by under a tenth over half the spread of the layer's inputs to each side, a
   quarter of a unit at most;
 - curved: the rest.
@@ -129,7 +129,7 @@ def usage(function: Activation, inputs: NDArray[np.floating[Any]], steepest: flo
     values, slope = values_and_slopes(function, x)
     reach = min(MOST_REACH, float(x.std()) / 2)
     nearby = np.stack([slopes(function, x - reach), slopes(function, x + reach)])
-    flat = np.abs(slope) < FLAT * steepest
+    flat = np.abs(slope) < FLAT * min(steepest, 1.0)
     zero = np.abs(values) <= NEAR_ZERO * (np.std(values) or 1.0)
     straight = (np.abs(nearby - slope) < BENT * np.abs(slope)).all(axis=0)
     shares = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
-from aquasurf_ray.analysis.studies.verdict import verdict
+from aquasurf_ray.analysis.studies.verdict import Verdict, verdict
 from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.settings.models import SearchConfig
@@ -43,8 +43,8 @@ class RunSpec:
 class RunResult:
     """The outcome of a session: the best function with its score, how much was done, and what was left out.
 
-    `best` is what the session's own trainings say; what a confirmation found, which may be another function, is in
-    `verdict()`. A score is the task's metric, with the sign changed where lower is better. `too_costly` counts the
+    `best` is what the session's own trainings say; a confirmation may find another function, which is in `verdict()`
+    and `winner()`. A score is the task's metric, with the sign changed where lower is better. `too_costly` counts the
     candidates that were left out because they cost more than the run's `max_cost`, or because their cost could not be
     measured. `confirmation` is the run that confirmed the best functions, if that was requested. `ended` is the stop
     condition that ended the run before its budget was met, if there was one. `best_change` is the change of the recipe
@@ -84,8 +84,19 @@ class RunResult:
             BadUse: nothing was confirmed.
             StoreError: the store is gone.
         """
+        return self._verdict().sentence
+
+    def winner(self) -> str | None:
+        """Return the function that beats the reference, by the verdict; None if none does.
+
+        Raises:
+            BadUse, StoreError: as `verdict`.
+        """
+        return self._verdict().function
+
+    def _verdict(self) -> Verdict:
         confirmation = self.name if self.kind == "confirm" else self.confirmation
         if confirmation is None:
             raise BadUse(f"run '{self.name}' has no verdict: nothing was confirmed; use confirm('{self.name}')")
         with Store.open(store_url(self.store), create=False) as store:
-            return verdict(read_confirmation(store, confirmation)).sentence
+            return verdict(read_confirmation(store, confirmation))

@@ -49,6 +49,10 @@ def download(name: str, folder: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         data_set.download(folder)
     except (OSError, RuntimeError) as error:
+        from urllib.error import HTTPError
+
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the server's answer open
         reason = " ".join(f"{error}".split())
         raise TaskError(f"cannot fetch data set '{name}' into {folder}: {reason}") from error
 

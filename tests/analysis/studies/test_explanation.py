@@ -35,6 +35,12 @@ def test_a_line_is_linear_wherever_its_inputs_are():
     assert shares("identity(x)", [-100.0, -1.0, 0.0, 30.0])["linear"] == 1.0
 
 
+def test_a_slope_that_is_never_small_is_flat_nowhere():
+    # Its slope is 1.49 at least.
+    steep = shares("div(sinh(x),sigmoid(x))", list(np.linspace(-4.0, 4.0, 81)), steepest=1000.0)
+    assert (steep["saturated"], steep["rectified"]) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("function", ["mish(x)", "mul(erf(x),erfc(x))", "sinh(x)", "zero(x)"])
 def test_shares_add_up_to_one(function):
     inputs = np.random.default_rng(0).normal(size=500)

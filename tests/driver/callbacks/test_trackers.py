@@ -76,6 +76,7 @@ def test_tensorboard_shows_scores_by_number_and_the_learning_curves(tmp_path):
     assert scalars(curve)["epoch/val_loss"] == [(1, 2.0)], "NaN is left out"
 
 
+@pytest.mark.filterwarnings("ignore:codecs.open:DeprecationWarning")  # MLflow's own, on Python 3.14
 def test_mlflow_has_an_experiment_with_a_run_for_each_result(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own, at import

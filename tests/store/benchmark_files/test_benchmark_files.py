@@ -78,7 +78,7 @@ class TestJsonMembers:
             ('{"a": {}, "a": {}}', "byte 10: entry 'a' appears twice"),
             ('{"a": {"b": 1, "b": 1}}', "byte 6: in entry 'a': 'b' appears twice"),
             ('{"a": {"b": {"c": 1, "c": 1}}}', "byte 6: in entry 'a': 'c' appears twice"),
-            ('{"a": {"b": ' + "[" * 10_000, "byte 6: in entry 'a': brackets are nested too deeply"),
+            ('{"a": {"b": ' + "[" * 200_000, "byte 6: in entry 'a': brackets are nested too deeply"),
             ('{"a": {"b": ' + "1" * 5_000 + "}}", "byte 6: in entry 'a': Exceeds the limit"),
         ],
     )
@@ -175,8 +175,9 @@ class TestEntries:
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-        assert path.stat().st_size > 2_000_000
-        assert peak < 500_000
+        size = path.stat().st_size
+        assert size > 2_000_000
+        assert peak < size / 3
 
     def test_no_file_no_regular_file(self, tmp_path):
         assert "absent.json' cannot be read: No such file" in refusal(tmp_path / "absent.json")

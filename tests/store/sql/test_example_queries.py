@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
+from contextlib import closing
 
 import pytest
 from synthetic_run import DIVERGED, NAME, fill_store
@@ -43,6 +45,20 @@ def test_both_engines_give_the_same_answer(urls, name):
     for row, same in zip(found.rows, other.rows, strict=True):
         for cell, its in zip(row, same, strict=True):
             assert cell == (pytest.approx(its, rel=1e-12) if isinstance(its, float) else its)
+
+
+@pytest.mark.parametrize("name", [example.name for example in EXAMPLE_QUERIES])
+def test_an_answer_does_not_depend_on_the_sign_of_scores(name, tmp_path):
+    """Scores of a metric of which less is better are its negative values."""
+    plain, negative = (f"sqlite:///{tmp_path}/{sign}.db" for sign in ("plain", "negative"))
+    for url in (plain, negative):
+        with Store.open(url) as store:
+            fill_store(store)
+    with closing(sqlite3.connect(tmp_path / "negative.db")) as connection, connection:
+        connection.execute("UPDATE evaluations SET score = score - 100, train_score = train_score - 100")
+    assert len(answer(negative, name).rows) == len(answer(plain, name).rows)
+    noise = [answer(url, "noise", run=GIVEN["other"]).rows for url in (plain, negative)]
+    assert noise[0][0][2] == noise[1][0][2] > 0, "functions with two seeds or more"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

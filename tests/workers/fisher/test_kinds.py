@@ -195,7 +195,7 @@ class Unreached(Plain):
         return outputs, self.head(outputs)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is")
 @pytest.mark.parametrize(
     ("network", "named"),
     [
