@@ -366,7 +366,7 @@ class ConfirmConditions(BaseModel):
     judged_baselines: int | None = setting(
         None,
         Panel.RUN,
-        "Baselines to judge besides the reference: the N best of the seeds that choose learning rates.",
+        "Baselines to judge besides the reference and ReLU: the N best of the seeds that choose learning rates.",
         otherwise="all",
         ge=1,
     )
