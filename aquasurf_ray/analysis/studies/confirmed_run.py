@@ -39,7 +39,8 @@ NOT_TUNED = Tuning((UNCHANGED,), range(0))
 
 @dataclass(frozen=True)
 class ConfirmedFunction:
-    """One function of a confirmation. `selected` is the score that it was selected by; scores are higher where better.
+    """One function of a confirmation. `selected` is the score that it was selected by, that of the best recipe which the
+    run tried with it; scores are higher where better.
 
     `confirmed` and `test` are of the judging seeds: the score on the validation split, and on the test split.
     `recipe_change` is the change of the recipe that it was judged with, chosen among those in `tried`, which has the
@@ -247,16 +248,24 @@ def scores_of(
 
 
 def _selected(store: Store, run: Run) -> tuple[dict[int, float | None], dict[int, int]]:
-    """Return the scores by which a run selects, of completed trainings with the recipe as it is, by function, None for
-    diverged ones; and how many seeds each is the mean of."""
+    """Return the scores by which a run selects, by function, None for diverged ones; and how many seeds each is the
+    mean of.
+
+    A search that tries several recipes ranks a function by the best of them, so that is its score here too.
+    """
     first = int(run.config.get("training_seed", 0))
     seeds = range(first, first + leader_seeds_of(run.kind, run.config))
-    scores: dict[int, list[float | None]] = {}
+    scores: dict[int, dict[str, list[float | None]]] = {}
     for done in (request.evaluation for request in _requests(store, run)):
-        if done.complete and done.seed in seeds and done.recipe_change == UNCHANGED:
-            scores.setdefault(done.function_id, []).append(done.score)
-    means = {number: mean_of(of_seeds) for number, of_seeds in scores.items()}
-    return means, {number: len(of_seeds) for number, of_seeds in scores.items()}
+        if done.complete and done.seed in seeds:
+            scores.setdefault(done.function_id, {}).setdefault(done.recipe_change, []).append(done.score)
+    selected: dict[int, float | None] = dict.fromkeys(scores)
+    n_seeds: dict[int, int] = {}
+    for number, by_change in scores.items():
+        means = [(mean, len(each)) for each in by_change.values() if (mean := mean_of(each)) is not None]
+        if means:
+            selected[number], n_seeds[number] = max(means)
+    return selected, n_seeds
 
 
 def baseline_ids(store: Store, run: Run) -> dict[str, int]:
