@@ -40,7 +40,7 @@ class Findings:
     Attributes:
         requests: the run's evaluations in the order of the requests.
         board: the run's leaderboard, best first.
-        seed_scores: scores of completed trainings over all runs of the task, by function and seed; None for diverged
+        seed_scores: scores over all runs of the task that selected nothing, by function and seed; None for diverged
             ones.
         curves: the epochs of the best functions and of the baselines, by evaluation.
         learned: the final learned parameters of the same functions, by evaluation.
@@ -193,7 +193,7 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
         candidates=snapshot.candidates,
         requests=snapshot.evaluations,
         board=board,
-        seed_scores=store.seed_scores(run.task_id, {row.function_id for row in board}),
+        seed_scores=store.independent_scores(run.task_id, {row.function_id for row in board}),
         curves={number: store.curve(number) for number in shown},
         learned={number: values for number in shown if (values := store.learned(number))},
         spectra={number: record.feature for number, record in spectra.items() if record.feature is not None},

@@ -69,7 +69,8 @@ class Board:
         """Return the board of some rows of a run's leaderboard."""
         from aquasurf_ray.analysis.studies.reference import reference_of
 
-        scores, reference = store.seed_scores(run.task_id, {row.function_id for row in rows}), reference_of(store, run)
+        scores = store.independent_scores(run.task_id, {row.function_id for row in rows})
+        reference = reference_of(store, run)
         metric = store.task(run.task_id).metric
         number = None if reference is None else reference.id
         return cls(metric, rows, scores, confirmation, number, other_confirmations(store, run))
