@@ -154,7 +154,7 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
     """Return what a list of runs has of a run. `wanted` is its budget with the baselines, which the budget does not
     count and `evaluations` does; None without a budget. `confirmed` says what a confirmed `best` is; else it is None,
     and `best` is the best training, or the best mean over `averaged` seeds of a run that trains with several."""
-    run, metric = status.run, status.task.metric
+    run = status.run
     return {
         "run": run.name,
         "task": status.task.name,
@@ -164,8 +164,8 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
         "wanted": status.wanted,
         "diverged": status.diverged,
         "failed": status.by_status.get("failed", 0),
-        "metric": best.metric_name(metric) if best else on_split(metric.name),
-        "best": metric.value(best.score) if best else None,
+        "metric": best.metric_name if best else on_split(status.task.metric.name),
+        "best": best.value if best else None,
         "confirmed": best.confirmed if best else None,
         "averaged": best.averaged if best else None,
         "best_function": readable(best.function) if best else None,

@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
+from aquasurf_ray.store import TaskMetric
 from aquasurf_ray.training_metrics import on_split
 
 WINNERS = 4  # more lines than that, with the reference's, cannot be told apart
@@ -42,7 +43,7 @@ def rates(findings: Findings) -> Chart | None:
         f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "
         "a line that leaves the picture is poorer there."
     )
-    axis = Axis(on_split(found.metric.name), _range(findings, shown))
+    axis = Axis(on_split(found.metric.name), _range(found.metric, shown))
     panel = Panel(tuple(marks), Axis(title), axis)
     return Chart("rates", f"Score over {'learning rate' if is_rate else found.tuning.field}", words, (panel,))
 
@@ -55,14 +56,14 @@ def _curve(found: Confirmation, function: ConfirmedFunction, is_rate: bool) -> t
     return np.log2(x) if is_rate else x, y
 
 
-def _range(findings: Findings, functions: Sequence[ConfirmedFunction]) -> tuple[float, float] | None:
+def _range(metric: TaskMetric, functions: Sequence[ConfirmedFunction]) -> tuple[float, float] | None:
     """Return the axis for the better means and each function's best one; a rate that spoils a function lies below."""
     means = [[mean.mean for mean in each.tried.values() if mean.mean is not None] for each in functions]
     known = np.array([mean for each in means for mean in each])
     if not len(known):
         return None
     lowest = min([lowest_shown(known), *(max(each) for each in means if each)])
-    return value_range(findings, float(lowest), float(known.max()))
+    return value_range(metric, float(lowest), float(known.max()))
 
 
 def _rate(function: ConfirmedFunction) -> str:
