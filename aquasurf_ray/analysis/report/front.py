@@ -70,7 +70,7 @@ def _sentence(findings: Findings, leader: LeaderboardRow | None, name: Callable[
 
 def _nothing_yet(findings: Findings) -> str:
     """Return that no function which a run suggested or was given has a score."""
-    yet = " yet" if findings.run.status in ("new", "running") else ""
+    yet = "" if findings.run.status == "finished" else " yet"
     if findings.winners:
         return f"No suggested function has a score{yet}."
     return f"No function has a score{yet}{': every training diverged' if findings.finished else ''}."

@@ -230,7 +230,9 @@ def test_the_report_of_a_transfer_says_what_the_command_says(store, capsys):
     assert "Not confirmed" not in heading
     assert found.leader.function == first
     assert "Best: <code>elu(x)</code> (baseline) with val_accuracy <b>0.8" in heading
-    assert re.search(r"95% interval \[.*, p = 1, corrected for 2", heading), "the tile of the gain has that of the verdict"
+    assert re.search(r"95% interval \[.*, p = 1, corrected for 2", heading), (
+        "the tile of the gain has that of the verdict"
+    )
     board = shown["sections"][0]["html"]
     assert ("elu(x) (baseline)" in board, "relu(x) (reference)" in board) == (True, True)
     assert main(["top", TRANSFER, "--json", "--store", store.safe_url]) == 0
