@@ -14,6 +14,7 @@ from aquasurf_ray.cli.terminal.leaderboard import what_ranks
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, ReaderModules, RunName, StoreOption
+from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _print_unreadable(considered: list[KnownFunction]) -> None:
     unread = [function.name for function in considered if not can_be_read(function.name)]
     if unread:
         reason = "with operators that no module of the run registers"
-        print(f"left out: {len(unread)} functions {reason}, such as {unread[0]}", file=sys.stderr)
+        print(f"left out: {counted(len(unread), 'function')} {reason}, such as {unread[0]}", file=sys.stderr)
 
 
 def _known(opened: stored.Store, run: stored.Run, confirmation: Confirmation | None) -> list[KnownFunction]:

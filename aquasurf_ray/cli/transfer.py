@@ -16,6 +16,7 @@ from aquasurf_ray.cli.terminal.paper_table import Table, cell, gain_words, print
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
 from aquasurf_ray.cli.terminal.shared_parameters import RUN_PANEL, Top, training_seeds
+from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.settings.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 
 if TYPE_CHECKING:
@@ -91,10 +92,8 @@ def _marked(found: Transfer, function: TransferredFunction, name: str) -> str:
 
 
 def _title(found: Transfer) -> str:
-    return (
-        f"{found.metric.name} on {found.task}, {len(found.seeds)} seeds (run '{found.name}'), of the best of run "
-        f"'{found.source}' on {found.source_task}"
-    )
+    means = f"{found.metric.name} on {found.task}, {counted(len(found.seeds), 'seed')}"
+    return f"{means} (run '{found.name}'), of the best of run '{found.source}' on {found.source_task}"
 
 
 def _note(found: Transfer) -> str:

@@ -29,7 +29,8 @@ def heading(findings: Findings) -> str:
     """Return the first screen, and the run in two lines."""
     run, status, best = findings.run, findings.status, findings.best
     lines = [
-        f"Task <b>{_text(findings.task.name)}</b>, {status.finished} results, {len(findings.candidates)} candidates, "
+        f"Task <b>{_text(findings.task.name)}</b>, {counted(status.finished, 'result')}, "
+        f"{counted(len(findings.candidates), 'candidate')}, "
         f"seed {run.seed}. The run is {_text(run.status)}{_why(findings)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
     ]
     if best:

@@ -20,6 +20,7 @@ from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
+from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _in_words(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any
     from aquasurf_ray.analysis.studies.reference import marked
 
     lost = function.confirmed.n_diverged
-    diverged = f" (diverged with {lost} of {function.confirmed.n} seeds)" if lost else ""
+    diverged = f" (diverged with {lost} of {counted(function.confirmed.n, 'seed')})" if lost else ""
     note = "not judged" if function.baseline and not function.is_judged else ""
     is_reference = function.function == found.reference
     name = marked(readable(function.function), baseline=function.baseline, reference=is_reference, note=note)

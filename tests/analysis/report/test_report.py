@@ -323,6 +323,25 @@ def test_epochs_and_evaluations_have_whole_ticks(shown, findings, tmp_path):
     assert "<!-- 3 -->" in drawn
 
 
+def test_rates_stand_at_their_axis_as_the_caption_has_them(findings, shown, tmp_path):
+    """An axis of logarithms had 1 where the caption said 2."""
+    chart = KINDS["rates"](findings)
+    assert "is best at 2" in chart.words
+    assert chart.panels[0].x.labels == {-1.0: "0.5", 0.0: "1", 1.0: "2"}
+    ((figure,),) = (section["figures"] for section in shown["sections"] if section["id"] == "rates")
+    assert figure["layout"]["xaxis"]["ticktext"] == ["0.5", "1", "2"]
+    draw(chart, tmp_path / "rates.svg")
+    assert "<!-- 0.5 -->" in (tmp_path / "rates.svg").read_text()
+
+
+def test_one_of_a_thing_has_no_plural(findings):
+    (alone,) = [request for request in findings.finished if request.function == "relu(x)"]
+    status = replace(findings.status, by_status={"done": 1})
+    one = replace(findings, requests=(alone,), status=status, confirmation=None, confirming=())
+    assert ", 1 result, " in document(one)["heading"]
+    assert "1 training of this run took " in KINDS["usage"](one).words
+
+
 def test_the_command_that_confirms_a_run_can_be_copied_into_a_shell(findings):
     named = replace(findings, run=replace(findings.run, name="my run"), store_option=" --store 'sqlite:///a b.db'")
     text = html.unescape(document(replace(named, confirmation=None, confirming=()))["heading"])

@@ -35,7 +35,10 @@ def rates(findings: Findings) -> Chart | None:
         name = marked(short_name(function.function), baseline=function.baseline, reference=function is found.over)
         marks.append(Line(name, x, y, colour=colour, dash=dash, hover=False))
         marks.append(Points(name, x, y, (function.function,) * len(x), colour=colour, shown=False))
-    title = "learning rate, log2 of the factor on the recipe's" if is_rate else str(found.tuning.field)
+    title = "learning rate, as a factor on the recipe's" if is_rate else str(found.tuning.field)
+    values = [value for change in found.tuning.changes if (value := found.tuning.value(change)) is not None]
+    # Rates are drawn at even distances of their logarithms, with the factors that the caption has.
+    labels = {float(np.log2(value)): f"{value:g}" for value in sorted(values)} if is_rate else {}
     n = len(found.tuning.seeds)
     best = [f"{readable(each.function)} is best at {_rate(each)}" for each in shown]
     words = (
@@ -44,7 +47,7 @@ def rates(findings: Findings) -> Chart | None:
         "a line that leaves the picture is poorer there."
     )
     axis = Axis(on_split(found.metric.name), _range(found.metric, shown))
-    panel = Panel(tuple(marks), Axis(title), axis)
+    panel = Panel(tuple(marks), Axis(title, labels=labels), axis)
     return Chart("rates", f"Score over {'learning rate' if is_rate else found.tuning.field}", words, (panel,))
 
 
