@@ -12,6 +12,7 @@ from typing import Any
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import Headline, best_of_run, finished_confirmation
+from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.analysis.studies.run_origin import computes_spectra
 from aquasurf_ray.store import EventRecord, Run, RunActivity, RunStatus, Store
 from aquasurf_ray.training_metrics import on_split
@@ -168,5 +169,5 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
         "best": best.value if best else None,
         "confirmed": best.confirmed if best else None,
         "averaged": best.averaged if best else None,
-        "best_function": readable(best.function) if best else None,
+        "best_function": marked(readable(best.function), baseline=best.row.baseline, reference=False) if best else None,
     }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from aquasurf_ray.analysis.studies.run_origin import TRANSFERRED
 from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
 
@@ -98,7 +99,7 @@ def best_of_run(store: Store, status: RunStatus, runs: Sequence[Run] | None = No
         return None
     metric = status.task.metric
     confirmation = confirmation_of(store, status.run, own=True, runs=runs)
-    if confirmation is None:
+    if confirmation is None and TRANSFERRED not in status.run.config:
         return headline_of(status.best, metric, None)
     from aquasurf_ray.analysis.studies.ranking import read_board
 
@@ -117,6 +118,19 @@ def confirmation_of(
     from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
 
     return read_confirmation(store, name)
+
+
+def verdict_of(store: Store, run: Run) -> str | None:
+    """Return the verdict on a run, as its command and its report have it; None where nothing was tested."""
+    confirmation = confirmation_of(store, run, own=True)
+    if confirmation is None and TRANSFERRED not in run.config:
+        return None
+    from aquasurf_ray.analysis.studies.transferred_run import read_transfer
+    from aquasurf_ray.analysis.studies.verdict import transfer_verdict, verdict
+
+    if confirmation is not None:
+        return verdict(confirmation).sentence
+    return transfer_verdict(read_transfer(store, run.config[TRANSFERRED], run.name)).sentence
 
 
 def other_confirmations(store: Store, run: Run) -> tuple[Confirmation, ...]:

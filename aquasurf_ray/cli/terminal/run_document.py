@@ -75,6 +75,7 @@ def status_document(status: stored.RunStatus, best: Headline | None, where: str)
         "best_score": best.score if best else None,
         "best_confirmed": best.confirmed if best else None,
         "best_function": best.function if best else None,
+        "best_is_baseline": best.row.baseline if best else None,
         "best_seeds": best.averaged if best else None,
         "best_noise": best.noise if best else None,
         "best_recipe_change": best.recipe_change or None if best else None,

@@ -13,6 +13,7 @@ from synthetic_run import NAME, done, fill_store
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.analysis.report import KINDS
+from aquasurf_ray.analysis.report.live import RunList
 from aquasurf_ray.analysis.report.report_page import document
 from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
 from aquasurf_ray.analysis.studies.findings import read_findings
@@ -238,3 +239,12 @@ def test_the_report_of_a_transfer_says_what_the_command_says(store, capsys):
     assert main(["top", TRANSFER, "--json", "--store", store.safe_url]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["baseline"] for row in rows] == [True, True, False, False]
+    assert main(["status", TRANSFER, "--json", "--store", store.safe_url]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["verdict"] == transfer_verdict(read_transfer(store, NAME, TRANSFER)).sentence
+    assert (status["best_function"], status["best_is_baseline"]) == ("elu(x)", True)
+    assert main(["status", TRANSFER, "--store", store.safe_url]) == 0
+    printed = capsys.readouterr().out
+    assert ("elu(x) (baseline)" in printed, status["verdict"] in printed) == (True, True)
+    runs = {row["run"]: row for row in RunList(store).read()}
+    assert runs[TRANSFER]["best_function"] == "elu(x) (baseline)"
