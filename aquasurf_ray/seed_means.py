@@ -23,6 +23,21 @@ def leader_seeds_of(kind: str, config: Mapping[str, Any]) -> int:
     return 1 if setting is None else int(config.get(setting, 1))
 
 
+def is_selecting(kind: str, config: Mapping[str, Any], seed: int) -> bool:
+    """Return whether the trainings of a run with this seed select something: the functions of a search, or the recipes
+    of a confirmation. Their scores are biased upwards, and confirm nothing.
+
+    >>> [is_selecting("search", {"training_seed": 1}, seed) for seed in (0, 1, 2)]
+    [False, True, False]
+    >>> [is_selecting("confirm", {"first_seed": 1, "seeds": 2}, seed) for seed in (1, 2, 3)]
+    [False, False, True]
+    """
+    if kind == "search":
+        first = int(config.get("training_seed", 0))
+        return seed in range(first, first + leader_seeds_of(kind, config))
+    return kind == "confirm" and not 0 <= seed - int(config["first_seed"]) < int(config["seeds"])
+
+
 def mean_of(scores: Sequence[float | None]) -> float | None:
     """Return the mean of scores; None if there are none, or if one is None, a training that diverged.
 

@@ -14,6 +14,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
+from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def _side(side: ComparedRun, metric: TaskMetric) -> dict[str, Any]:
         "best": metric.value(score),
         "best_function": function,
         "best_recipe_change": side.best_change or None,
-        "confirmed": metric.value(found.score) if found else None,
+        "confirmed": found.value if found else None,
+        "confirmed_metric": found.metric.name if found else None,
         "confirmed_by": found.confirmed if found else None,
         "confirmed_function": found.function if found else None,
         "confirmed_recipe_change": found.recipe_change or None if found else None,
@@ -86,6 +88,8 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
     for side in sides:
         side |= {key: readable(side[key] or "") or None for key in ("best_function", "confirmed_function")}
     goal = metric.value(found.goal)
+    # A study may be confirmed on a task with another metric than its own.
+    confirmed_metrics = {side.confirmed.metric.name for side in found.sides if side.confirmed}
     labels = {
         "status": "status",
         "candidates": "candidates",
@@ -96,7 +100,7 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "best": f"best {on_split(metric.name)}",
         "best_function": "best function",
         "best_recipe_change": "best function's change of the recipe",
-        "confirmed": f"best confirmed {metric.name}",
+        "confirmed": f"best confirmed {confirmed_metrics.pop() if len(confirmed_metrics) == 1 else 'mean'}",
         "confirmed_by": "confirmed by",
         "confirmed_function": "best confirmed function",
         "confirmed_recipe_change": "its change of the recipe",
@@ -114,7 +118,8 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
     rows += [[f"setting {key}", *map(str, values)] for key, values in found.differing.items()]
     rows.append(["functions only in this run", *found.only])
     print_table(["", *(side["name"] for side in sides)], [[_plain(cell) for cell in row] for row in rows])
-    print(f"\n{found.shared} functions were trained by both runs, on task {found.task}")
+    shared = f"{counted(found.shared, 'function')} {'was' if found.shared == 1 else 'were'}"
+    print(f"\n{shared} trained by both runs, on task {found.task}")
 
 
 def _plain(cell: Any) -> str:

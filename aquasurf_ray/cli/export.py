@@ -10,6 +10,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreOption
+from aquasurf_ray.counted import counted
 
 app = Commands()
 
@@ -38,4 +39,4 @@ def export(
     from aquasurf_ray.driver.benchmarks.export import export_run
 
     n = export_run(name, form.value, output, store)
-    print(f"{n} functions written to {output}")
+    print(f"{counted(n, 'function')} written to {output}")

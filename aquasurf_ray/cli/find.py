@@ -14,6 +14,7 @@ from aquasurf_ray.cli.terminal.leaderboard import what_ranks
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, ReaderModules, RunName, StoreOption
+from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def find(
     with open_store(store) as opened:
         run = opened.run(name)
         register_operators_of(run)  # functions may contain them
-        metric, confirmation = opened.task(run.task_id).metric, confirmation_of(opened, run)
+        metric, confirmation = opened.task(run.task_id).metric, confirmation_of(opened, run, own=True)
         known = _known(opened, run, confirmation)
     wanted = FunctionFilter(
         tuple(contains or ()), tuple(without or ()), tuple(shape or ()), tuple(not_shape or ()), max_cost, near
@@ -88,7 +89,7 @@ def find(
         found = search(considered, wanted)
     columns = [on_split(metric.name), "confirmed", "status", "time_ratio", *(["distance"] if near else []), "shape"]
     columns.append("function")
-    rows = [_cells(item, metric) for item in found[:n]]
+    rows = [_cells(item, metric, confirmation) for item in found[:n]]
     # People need no column of dashes; programs get the same columns for every run.
     if form is Format.table and not as_json:
         empty = {column for column in ("confirmed", "time_ratio") if all(row[column] is None for row in rows)}
@@ -118,14 +119,14 @@ def _print_unreadable(considered: list[KnownFunction]) -> None:
     unread = [function.name for function in considered if not can_be_read(function.name)]
     if unread:
         reason = "with operators that no module of the run registers"
-        print(f"left out: {len(unread)} functions {reason}, such as {unread[0]}", file=sys.stderr)
+        print(f"left out: {counted(len(unread), 'function')} {reason}, such as {unread[0]}", file=sys.stderr)
 
 
 def _known(opened: stored.Store, run: stored.Run, confirmation: Confirmation | None) -> list[KnownFunction]:
     """Return the functions of the run with their best scores, their states, their costs where measured, and their
     means in the run's confirmation."""
     from aquasurf_ray.analysis.studies.function_search import KnownFunction
-    from aquasurf_ray.analysis.studies.ranking import confirmed_means, ranked
+    from aquasurf_ray.analysis.studies.ranking import confirmed_means, ranked, read_board
 
     snapshot = opened.snapshot(run.id)
     names = {function.name: KnownFunction(function.name) for function in snapshot.candidates}
@@ -134,19 +135,18 @@ def _known(opened: stored.Store, run: stored.Run, confirmation: Confirmation | N
         of_status = (request.function for request in snapshot.evaluations if request.evaluation.status == status)
         names |= {function: KnownFunction(function, status=status) for function in of_status}
     means = confirmed_means(confirmation)
-    # Best first, so in reverse the best of a function's seeds stays.
-    for row in reversed(ranked(opened.leaderboard(run_id=run.id), confirmation)):
+    for row in ranked(read_board(opened, run, confirmation), confirmation):
         known = (row.score, row.time_ratio, "done", row.rank, means.get(row.function))
         names[row.function] = KnownFunction(row.function, *known)
     return list(names.values())
 
 
-def _cells(found: FoundFunction, metric: stored.TaskMetric) -> dict[str, Any]:
+def _cells(found: FoundFunction, metric: stored.TaskMetric, confirmation: Confirmation | None) -> dict[str, Any]:
     measured = {} if found.shape is None else vars(found.shape)
     shape = [name.replace("_", "-") for name, value in measured.items() if value and name != "defined"]
     return {
         on_split(metric.name): metric.value(found.function.score),
-        "confirmed": metric.value(found.function.confirmed),
+        "confirmed": (confirmation.metric if confirmation else metric).value(found.function.confirmed),
         "status": found.function.status,
         "time_ratio": found.function.time_ratio,
         "distance": found.distance,

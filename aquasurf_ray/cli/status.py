@@ -10,7 +10,7 @@ import typer
 
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
-from aquasurf_ray.analysis.studies.headline import best_of_run, other_confirmations
+from aquasurf_ray.analysis.studies.headline import best_of_run, other_confirmations, verdict_of
 from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
@@ -54,14 +54,15 @@ def status(
         ]
         now = activity_document(activities[0], opened.failure_causes(runs[0].id)) if name else {}
         others = _other_verdicts(opened, runs[0]) if name else []
+        said = verdict_of(opened, runs[0]) if name else None
     if as_json:
         documents = [doc | {"settings": run_settings(run)} for run, doc in zip(runs, documents, strict=True)]
-        print_json(documents[0] | now | {"other_verdicts": others} if name else documents)
+        print_json(documents[0] | now | {"verdict": said, "other_verdicts": others} if name else documents)
         return
-    documents = [doc | {"best_function": readable(doc["best_function"] or "") or None} for doc in documents]
+    documents = [doc | {"best_function": _best_function(doc)} for doc in documents]
     if name:
         _print_status(documents[0])
-        for line in others:
+        for line in [*([said] if said else []), *others]:
             print(f"\n{line}")
         print_activity(now)
     elif documents:
@@ -76,6 +77,14 @@ def status(
                 print(f"the driver of run '{document['run']}' has died; resume with: {again}", file=sys.stderr)
     else:
         print("no runs yet; start one with: aquasurf search digits")
+
+
+def _best_function(document: dict[str, Any]) -> str | None:
+    """Return the best function for people, who take a baseline for a find unless it is marked."""
+    from aquasurf_ray.analysis.studies.reference import marked  # loads the store, which --help should not wait for
+
+    function = document["best_function"]
+    return function and marked(readable(function), baseline=document["best_is_baseline"], reference=False)
 
 
 def _other_verdicts(opened: stored.Store, run: stored.Run) -> list[str]:
@@ -94,7 +103,7 @@ def _print_status(document: dict[str, Any]) -> None:
     lines["evaluations"] = _evaluations_text(document)
     # The lists have tables of their own below, the counts are in one line, and the rest is for programs.
     counts = ("finished baselines", "wanted", "budget", "baselines")
-    for known in ("failures", "divergences", "metric", "best score", *counts):
+    for known in ("failures", "divergences", "metric", "best score", "best is baseline", *counts):
         del lines[known]
     for often_unknown in ("best confirmed", "best seeds", "best noise", "best recipe change"):
         if lines[often_unknown] is None:

@@ -18,6 +18,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 from aquasurf_ray.cli.terminal.settings import FROM_MODEL
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Modules
+from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.settings.defaults import TASK_TEXT
 
 if TYPE_CHECKING:
@@ -164,12 +165,12 @@ def _print_task(document: dict[str, Any]) -> None:
     for key, value in lines.items():
         print(fill(value, WIDTH, initial_indent=f"{key:<12}", subsequent_indent=" " * 12, break_on_hyphens=False))
     _print_kept(network["kept"])
-    print(f"\n{len(network['layers'])} modules with trained matrices:")
+    print(f"\n{counted(len(network['layers']), 'module')} with trained matrices:")
     print_table(("layer", "kind", "weights"), [list(layer.values()) for layer in network["layers"]])
 
 
 def _print_kept(kept: list[dict[str, str]] | None) -> None:
     """Print the activations that are not replaced, if the network's maker lists them."""
     if kept:
-        print(f"\n{len(kept)} activations are not replaced:")
+        print(f"\n{counted(len(kept), 'activation')} {'is' if len(kept) == 1 else 'are'} not replaced:")
         print_table(("name", "reason"), [list(item.values()) for item in kept])

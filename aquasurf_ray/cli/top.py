@@ -51,12 +51,12 @@ def top(
 
 
 def _print_front(name: str, store: str | None, *, n: int | None, form: Format) -> None:
-    from aquasurf_ray.analysis.studies.ranking import confirmed_front, confirmed_means
+    from aquasurf_ray.analysis.studies.ranking import confirmed_front, confirmed_means, read_board
 
     with open_store(store) as opened:
         run = opened.run(name)
-        confirmation = confirmation_of(opened, run)
-        rows = confirmed_front(opened.leaderboard(run_id=run.id), confirmation)
+        confirmation = confirmation_of(opened, run, own=True)
+        rows = confirmed_front(read_board(opened, run, confirmation), confirmation)
         board = Board.of(opened, run, rows[:n], confirmation)
     if not board.rows:
         print(f"run '{name}' has no complete training of a function with a measured cost", file=sys.stderr)

@@ -16,6 +16,7 @@ from aquasurf_ray.cli.terminal.paper_table import Table, cell, gain_words, print
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
 from aquasurf_ray.cli.terminal.shared_parameters import RUN_PANEL, Top, training_seeds
+from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.settings.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _metrics(found: Transfer, function: TransferredFunction) -> dict[str, Any]:
     low, high = interval(found.metric, mean)
     return {
         "function": _marked(found, function, readable(function.function)),
-        "source": found.source_metric.value(function.source),
+        "source": found.source_value(function),
         "median": value(function.median),
         "test median": value(function.test_median),
         "mean": value(mean.mean),
@@ -91,10 +92,8 @@ def _marked(found: Transfer, function: TransferredFunction, name: str) -> str:
 
 
 def _title(found: Transfer) -> str:
-    return (
-        f"{found.metric.name} on {found.task}, {len(found.seeds)} seeds (run '{found.name}'), of the best of run "
-        f"'{found.source}' on {found.source_task}"
-    )
+    means = f"{found.metric.name} on {found.task}, {counted(len(found.seeds), 'seed')}"
+    return f"{means} (run '{found.name}'), of the best of run '{found.source}' on {found.source_task}"
 
 
 def _note(found: Transfer) -> str:
@@ -102,7 +101,8 @@ def _note(found: Transfer) -> str:
     if found.source_judge is None:
         source = f"the best score of run '{found.source}', on the validation split"
     else:
-        source = f"the mean in the confirmation of run '{found.source}', on the {found.source_judge} split"
+        mean = f"the mean{_other_metric(found)} in the confirmation of run '{found.source}'"
+        source = f"{mean}, on the {found.source_judge} split"
         if not all(each.is_confirmed for each in found.functions):
             source += "; for a function without one, the score that selected it, on the validation split"
     gains = (
@@ -112,6 +112,12 @@ def _note(found: Transfer) -> str:
     )
     means = f"Median, mean with 95% interval, gain and p are on the validation split of {found.task}"
     return f"Source: {source}. {means}. {gains}"
+
+
+def _other_metric(found: Transfer) -> str:
+    """Return the words for the metric of confirmed source scores, where the source run has another one."""
+    metric = found.confirmed_metric
+    return "" if metric is None or metric.compares_with(found.source_metric) else f" of {metric.name}"
 
 
 def _verdict(found: Transfer) -> Verdict:

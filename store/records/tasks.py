@@ -56,6 +56,14 @@ class TaskMetric:
             return _RANGES.get(self.name, (-math.inf, math.inf))
         return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
 
+    def compares_with(self, other: TaskMetric) -> bool:
+        """Return whether values of both are of one kind: a study may be confirmed on a task with another metric.
+
+        >>> TaskMetric("rmse", higher_is_better=False).compares_with(TaskMetric("mae", higher_is_better=False))
+        False
+        """
+        return (self.name, self.higher_is_better) == (other.name, other.higher_is_better)
+
     def value(self, score: float | None) -> float | None:
         """Return the metric's value with its natural sign, from a score."""
         return score if score is None or self.higher_is_better else -score

@@ -130,4 +130,4 @@ def test_functions_of_operators_that_nobody_registered_are_counted(synthetic_run
     out, err = capsys.readouterr()
     assert code == 0
     assert len(json.loads(out)) == len(json.loads(before[1])) - 1
-    assert "left out: 1 functions with operators that no module of the run registers, such as no_such(x)" in err
+    assert "left out: 1 function with operators that no module of the run registers, such as no_such(x)" in err

@@ -90,9 +90,8 @@ def test_what_was_found_is_said(here, good, capsys):
     ]
     assert json.loads(run(capsys, "status", "act-bench-1", "--json")[1])["kind"] == "import"
     top = json.loads(run(capsys, "top", "act-bench-1", "--format", "json")[1])
-    assert [(row["function"], row["val_accuracy"], row["seed"]) for row in top] == [
-        ("relu(x)", 0.9, 0),
-        ("relu(x)", 0.8, 1),
+    assert [(row["function"], row["val_accuracy"], row["seed"], row["confirmed"]) for row in top] == [
+        ("relu(x)", 0.9, 0, 0.8)
     ]
     shown = run(capsys, "show", "max(x,zero(x))")[1]
     assert "seeds        all-cnn-c/cifar10 as run 'act-bench-1' (imported), val_accuracy with seeds 0, 1: 0.9" in shown

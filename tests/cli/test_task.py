@@ -565,7 +565,7 @@ def test_show_prints_network_data_recipe_and_objective(mine, capsys):
 
 def test_show_prints_what_was_kept_and_why(mine, capsys):
     _, out, _ = run(capsys, "show", "mytasks:reporting")
-    assert "1 activations are not replaced:\nname    reason\n2.gate  gate: Sigmoid\n" in out
+    assert "1 activation is not replaced:\nname    reason\n2.gate  gate: Sigmoid\n" in out
     _, out, _ = run(capsys, "show", "mytasks:reporting", "--json")
     network = json.loads(out)["network"]
     assert network["kept"] == [{"name": "2.gate", "reason": "gate: Sigmoid"}]

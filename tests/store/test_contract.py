@@ -25,6 +25,7 @@ from aquasurf_ray.store import (
     RunNotFound,
     SpectrumRecord,
     SuggestionRecord,
+    this_process,
 )
 
 DONE = EvaluationResult("done", score=0.9, val_accuracy=0.9, val_loss=0.3, seconds=1.5)
@@ -301,7 +302,10 @@ class TestEvaluations:
         rows = world.store.leaderboard(run_id=lease.run_id)
         assert [(row.score, row.recipe_change) for row in rows] == [(2.5, changes[2]), (1.5, changes[1]), (0.5, "")]
         # Rules and means over seeds compare trainings of one recipe.
-        assert world.store.seed_scores(world.task_id, [function]) == {function: {0: 0.5}}
+        other = world.lease("other")
+        claim = world.store.claim(other, function, 3, "proposal")
+        world.store.record_result(other, claim.evaluation_id, DONE)
+        assert world.store.independent_scores(world.task_id, [function]) == {function: {3: DONE.score}}
         assert world.store.early_scores(world.task_id, 1) == [(0.25, 0.5)]
         assert [
             event.data.get("recipe_change", "") for event in world.store.events(lease.run_id) if event.kind == "claimed"
@@ -387,7 +391,7 @@ class TestEvaluations:
         assert [w.evaluation.id for w in world.store.requests(first.run_id, {two, one, three})] == [one, two]
         assert world.store.requests(first.run_id, []) == []
 
-    def test_scores_of_all_seeds_are_those_of_whole_trainings_of_all_runs(self, world):
+    def test_independent_scores_are_those_of_whole_trainings_of_all_runs_that_selected_nothing(self, world):
         first, second, f = world.lease("first"), world.lease("second"), world.functions
         results = [
             (first, 0, DONE),
@@ -398,7 +402,13 @@ class TestEvaluations:
             claim = world.store.claim(lease, f[0], seed, "suggestion")
             world.store.record_result(lease, claim.evaluation_id, result)
         world.store.claim(first, f[1], 0, "suggestion")
-        assert world.store.seed_scores(world.task_id, f[:3]) == {f[0]: {0: DONE.score, 2: None}}
+        config = {"first_seed": 3, "seeds": 2, "rate_seeds": 1}
+        new = NewRun("judged", "confirm", world.task_id, config, "judged", 0, 3, None, "0.1.0")
+        judging = world.store.acquire_lease(world.store.create_run(new, f[:1]).id, this_process())
+        for seed in (3, 4, 5):  # the last one chose the recipe
+            claim = world.store.claim(judging, f[0], seed, "proposal")
+            world.store.record_result(judging, claim.evaluation_id, DONE)
+        assert world.store.independent_scores(world.task_id, f[:3]) == {f[0]: {2: None, 3: DONE.score, 4: DONE.score}}
 
     def test_an_unknown_evaluation_is_named(self, world):
         lease = world.lease()

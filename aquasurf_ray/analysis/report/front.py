@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.run_origin import DRAWS, STUDY, has_task, knows_task
-from aquasurf_ray.analysis.studies.verdict import difference_text, other_verdict, p_text, verdict
+from aquasurf_ray.analysis.studies.verdict import difference_text, other_verdict, p_text
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
 
@@ -58,31 +57,77 @@ def _with_title(shown: str, whole: str) -> str:
 
 
 def _sentence(findings: Findings, leader: LeaderboardRow | None, name: Callable[[str], str]) -> str:
-    if findings.confirmation is not None:
-        return str(verdict(findings.confirmation, name))
+    said = findings.verdict(name)
+    if said is not None:
+        return str(said)
     if leader is None:
-        return "No suggested function has a score yet." if findings.winners else "No function has a score yet."
-    gain = _gain(findings, leader)
-    if gain.gain is None or findings.reference is None:
-        return f"The best function so far is {name(leader.function)}; nothing has confirmed it."
-    by = difference_text(findings.task.metric, replace(gain, gain=abs(gain.gain)))
-    best, reference = name(leader.function), name(findings.reference.function)
-    if gain.gain <= 0:
-        far = f"{by} worse" if gain.gain else "no better"
-        said, how = f"Nothing found so far beats {reference}: the best, {best}, is {far}.", _how_to_search_on(findings)
-    else:
-        said = f"Not confirmed: {best} is {by} better than {reference} in the search, which may be luck."
-        how = _how_to_confirm(findings)
-    return f"{said}{_best_baseline(findings, findings.reference, name)}{how}"
+        return _nothing_yet(findings)
+    baseline = next((row for row in findings.winners if row.baseline and not findings.is_reference(row.function)), None)
+    if findings.reference is None:
+        return f"{_no_reference(findings, name)}{_against(findings, leader, baseline, name)}"
+    return _of_search(findings, leader, findings.reference, baseline, name)
 
 
-def _best_baseline(findings: Findings, reference: LeaderboardRow, name: Callable[[str], str]) -> str:
-    """Return the sentence on the best baseline of a search; empty where none is better than the reference."""
-    best = next((row for row in findings.winners if row.baseline), reference)
-    if best.score <= reference.score:
+def _nothing_yet(findings: Findings) -> str:
+    """Return that no function which a run suggested or was given has a score."""
+    yet = "" if findings.run.status == "finished" else " yet"
+    if findings.winners:
+        return f"No suggested function has a score{yet}."
+    return f"No function has a score{yet}{': every training diverged' if findings.finished else ''}."
+
+
+def _of_search(
+    findings: Findings,
+    leader: LeaderboardRow,
+    reference: LeaderboardRow,
+    baseline: LeaderboardRow | None,
+    name: Callable[[str], str],
+) -> str:
+    """Return what single trainings say of the best function, the best baseline and the reference; what leads comes
+    first, and confirming is for a function that no baseline beats."""
+    best, over, by = name(leader.function), name(reference.function), _by(findings, leader, reference)
+    ahead = baseline if baseline is not None and baseline.score > reference.score else None
+    other = "" if ahead is None else f"{name(ahead.function)}, {_by(findings, ahead, reference)} better than {over}"
+    also = f" The best baseline is {other}." if other else ""
+    if leader.score <= reference.score:
+        far = f"{by} worse" if leader.score < reference.score else "no better"
+        return f"Nothing found so far beats {over}: the best, {best}, is {far}.{also}{_how_to_search_on(findings)}"
+    if ahead is not None and ahead.score > leader.score:
+        said = f"A baseline leads: {other}; the best function found, {best}, is {by} better. Neither is confirmed."
+        return f"{said}{_how_to_search_on(findings)}"
+    said = f"Not confirmed: {best} is {by} better than {over} {_where(findings)}, which may be luck."
+    return f"{said}{also}{_how_to_confirm(findings)}"
+
+
+def _no_reference(findings: Findings, name: Callable[[str], str]) -> str:
+    """Return why gains over the reference are unknown; empty where it is not trained yet."""
+    if findings.diverged_reference is None:
         return ""
-    by = difference_text(findings.task.metric, PairedDifference(best.score - reference.score, None))
-    return f" The best baseline, {name(best.function)}, is {by} better."
+    return f"{name(findings.diverged_reference)}, the reference, diverged, so no gain over it is known. "
+
+
+def _against(
+    findings: Findings, leader: LeaderboardRow, baseline: LeaderboardRow | None, name: Callable[[str], str]
+) -> str:
+    """Return how the best function compares with the best baseline, where the reference has no score."""
+    best = name(leader.function)
+    if baseline is None or baseline.score == leader.score:
+        return f"The best function so far is {best}; nothing has confirmed it."
+    by, other = _by(findings, leader, baseline), name(baseline.function)
+    if baseline.score > leader.score:
+        return (
+            f"A baseline leads: {other}; the best function found, {best}, is {by} worse.{_how_to_search_on(findings)}"
+        )
+    said = f"Not confirmed: {best} is {by} better than the best baseline, {other}, {_where(findings)}"
+    return f"{said}, which may be luck.{_how_to_confirm(findings)}"
+
+
+def _by(findings: Findings, one: LeaderboardRow, other: LeaderboardRow) -> str:
+    return difference_text(findings.task.metric, PairedDifference(abs(one.score - other.score), None))
+
+
+def _where(findings: Findings) -> str:
+    return "in the search" if findings.run.kind == "search" else "in this run"
 
 
 def _how_to_search_on(findings: Findings) -> str:
@@ -117,42 +162,61 @@ def _line(other: Confirmation, name: Callable[[str], str]) -> str:
 
 
 def _gain(findings: Findings, leader: LeaderboardRow) -> PairedDifference:
-    """Return the confirmed gain over the reference, or that of the search, which has no interval."""
-    confirmed = findings.confirmation.functions if findings.confirmation else ()
-    found = next((each.against_reference for each in confirmed if each.function == leader.function), None)
-    if found is not None or findings.confirmation is not None:
-        return found or PairedDifference(None, None)
+    """Return the tested gain over the reference, or that of the search, which has no interval."""
+    if findings.judged:
+        found = (each.against_reference for each in findings.judged if each.function == leader.function)
+        return next(found, PairedDifference(None, None))
     reference = findings.reference
     return PairedDifference(None if reference is None else leader.score - reference.score, None)
 
 
 def _numbers(findings: Findings, leader: LeaderboardRow | None) -> list[Numbers]:
-    reference = named(findings.reference.function) if findings.reference else "the reference"
-    gain, interval = "-", "no score yet"
-    if leader is not None and (difference := _gain(findings, leader)).gain is not None:
-        gain, _, ends = difference_text(findings.task.metric, difference, signed=True).partition(" [")
-        p = p_text(difference, findings.confirmation.functions) if findings.confirmation else ""
-        interval = f"95% interval [{ends}{p}" if ends else "no interval: not confirmed"
-        interval += "" if findings.task.metric.higher_is_better else "; how much lower it is"
+    over = findings.reference.function if findings.reference else findings.diverged_reference
     cost, word = "-", "step time relative to ReLU, not measured"
     if leader is not None and leader.time_ratio is not None:
         cost, word = f"{leader.time_ratio:.2f} x", "step time relative to ReLU"
         word += f"; memory {leader.memory_ratio:.2f} x" if leader.memory_ratio is not None else ""
-    # All that the verdict rests on, those too that another run had trained: each of them once.
+    return [
+        (f"Gain over {named(over) if over else 'the reference'}", *_gain_words(findings, leader)),
+        ("Cost", cost, word),
+        *_effort(findings),
+    ]
+
+
+def _gain_words(findings: Findings, leader: LeaderboardRow | None) -> tuple[str, str]:
+    """Return the gain and a word on it: its interval, or why there is none."""
+    difference = PairedDifference(None, None) if leader is None else _gain(findings, leader)
+    if difference.gain is None:
+        return "-", "the reference diverged" if findings.diverged_reference else "no score yet"
+    metric = findings.judged_metric
+    gain, _, ends = difference_text(metric, difference, signed=True).partition(" [")
+    word = f"95% interval [{ends}{p_text(difference, findings.judged)}" if ends else "no interval: not confirmed"
+    if not metric.higher_is_better and difference.gain:
+        # A gain is positive where better, and so has the other sign than the difference of the values.
+        word += f"; {metric.name} is {'lower' if difference.gain > 0 else 'higher'} by that"
+    return gain, word
+
+
+def _effort(findings: Findings) -> list[Numbers]:
+    """Return the trainings that the verdict rests on, those too that another run had trained, and their time."""
     own = {request.evaluation.id: request for request in findings.finished}
     later = [each for each in findings.confirming if each.evaluation.finished and each.evaluation.id not in own]
     trainings = [*own.values(), *later]
-    split = f"{len(own)} in the run, {len(later)} to confirm" if later else "with a result"
-    n_reused = sum(request.reused for request in trainings)
-    split += f"; {n_reused} reused from other runs" if n_reused else ""
-    seconds = sum(request.evaluation.seconds or 0.0 for request in trainings)
+    split = f"{len(own)} in the run, {len(later)} to confirm" if later else "finished"
+    reused = [request for request in trainings if request.reused]
+    n_diverged = sum(request.evaluation.status == "diverged" for request in trainings)
+    split += f"; {n_diverged} diverged" if n_diverged else ""
+    split += f"; {len(reused)} reused from other runs" if reused else ""
+    # Other runs may have been long ago, so with theirs there is no time from first to last.
+    span = f"of training, {duration_text(_seconds(reused))} of it in other runs" if reused else _span(trainings)
     return [
-        (f"Gain over {reference}", gain, interval),
-        ("Cost", cost, word),
         ("Trainings", str(len(trainings)), split),
-        # Other runs may have been long ago, so there is no time from first to last.
-        ("Time", duration_text(seconds), "of training" if n_reused else _span(trainings)),
+        ("Time", duration_text(_seconds(trainings)), span),
     ]
+
+
+def _seconds(requests: Iterable[RequestedEvaluation]) -> float:
+    return sum(request.evaluation.seconds or 0.0 for request in requests)
 
 
 def _span(requests: Iterable[RequestedEvaluation]) -> str:

@@ -127,13 +127,13 @@ function showNow(now) {
   $("now-bar").hidden = now.wanted === null;
   $("now-bar").max = Math.max(now.wanted, 1);
   $("now-bar").value = now.evaluations;
-  const parts = [`${resultsText(now)} results`];
+  const parts = [`${resultsText(now)} ${(now.wanted ?? now.evaluations) === 1 ? "result" : "results"}`];
   if (now.spectra !== null) parts.push(`spectra ${now.spectra} of ${now.candidates}`);
   if (isRunning && now.per_hour !== null) parts.push(`${now.per_hour.toFixed(1)} an hour`);
   if (isRunning && now.seconds_left !== null) parts.push(`about ${spoken(now.seconds_left)} left`);
   $("now-progress").textContent = `${parts.join(", ")}.`;
   const what = now.confirmed || now.averaged ? "Best function" : "Best so far";
-  const best = now.best_function ? [`${what}: ${bestText(now)}, `, element("code", now.best_function)] : ["No result yet."];
+  const best = now.best_function ? [`${what}: ${bestText(now)}, `, element("code", now.best_function)] : [now.evaluations ? "No score yet." : "No result yet."];
   $("now-best").replaceChildren(...best);
   $("now-failures").textContent = failureText(now);
   $("now-causes").replaceChildren(...now.causes.map((cause) => element("li", `${cause.n} x ${cause.text}`)));
@@ -146,7 +146,7 @@ function showNow(now) {
     return item;
   }));
   $("now").dataset.shown = "yes";
-  announce(`${now.status}, ${now.evaluations} results`);
+  announce(`${now.status}, ${now.evaluations} ${now.evaluations === 1 ? "result" : "results"}`);
 }
 
 function failureText(now) {

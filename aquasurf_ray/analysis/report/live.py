@@ -12,6 +12,7 @@ from typing import Any
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import Headline, best_of_run, finished_confirmation
+from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.analysis.studies.run_origin import computes_spectra
 from aquasurf_ray.store import EventRecord, Run, RunActivity, RunStatus, Store
 from aquasurf_ray.training_metrics import on_split
@@ -154,7 +155,7 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
     """Return what a list of runs has of a run. `wanted` is its budget with the baselines, which the budget does not
     count and `evaluations` does; None without a budget. `confirmed` says what a confirmed `best` is; else it is None,
     and `best` is the best training, or the best mean over `averaged` seeds of a run that trains with several."""
-    run, metric = status.run, status.task.metric
+    run = status.run
     return {
         "run": run.name,
         "task": status.task.name,
@@ -164,9 +165,9 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
         "wanted": status.wanted,
         "diverged": status.diverged,
         "failed": status.by_status.get("failed", 0),
-        "metric": best.metric_name(metric) if best else on_split(metric.name),
-        "best": metric.value(best.score) if best else None,
+        "metric": best.metric_name if best else on_split(status.task.metric.name),
+        "best": best.value if best else None,
         "confirmed": best.confirmed if best else None,
         "averaged": best.averaged if best else None,
-        "best_function": readable(best.function) if best else None,
+        "best_function": marked(readable(best.function), baseline=best.row.baseline, reference=False) if best else None,
     }

@@ -11,7 +11,7 @@ from aquasurf_ray.analysis.report.front import front, named
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.headline import Headline
 from aquasurf_ray.analysis.studies.ranking import confirmed_mean
-from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS, marked
+from aquasurf_ray.analysis.studies.reference import OWN_OPERATORS, marked, standing
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LeaderboardRow
@@ -20,7 +20,7 @@ from aquasurf_ray.store.records.runs import N_BASELINES
 SHOWN = 10
 _NOTES = {
     "confirmed": "Confirmed: mean over seeds that the function was not selected on, with their number.",
-    "seeds": "Seeds: number of trainings in the search that the metrics are means over.",
+    "seeds": "Seeds: number of trainings that the metrics are means over.",
     "step time": "Step time: training-step time relative to ReLU.",
 }
 
@@ -29,14 +29,15 @@ def heading(findings: Findings) -> str:
     """Return the first screen, and the run in two lines."""
     run, status, best = findings.run, findings.status, findings.best
     lines = [
-        f"Task <b>{_text(findings.task.name)}</b>, {status.finished} results, {len(findings.candidates)} candidates, "
+        f"Task <b>{_text(findings.task.name)}</b>, {counted(status.finished, 'result')}, "
+        f"{counted(len(findings.candidates), 'candidate')}, "
         f"seed {run.seed}. The run is {_text(run.status)}{_why(findings)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
     ]
     if best:
-        name = _text(best.metric_name(findings.task.metric))
+        mark = standing(baseline=best.row.baseline, reference=findings.is_reference(best.function))
         lines.append(
-            f"Best: <code>{named(best.function)}</code>{_at_change(best)} with {name} "
-            f"<b>{findings.value(best.score):z.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
+            f"Best: <code>{named(best.function)}</code>{f' ({mark})' if mark else ''}{_at_change(best)} with "
+            f"{_text(best.metric_name)} <b>{best.value:z.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
         )
     return front(findings) + "".join(f"<p>{line}</p>" for line in lines)
 
@@ -68,7 +69,7 @@ def _against_reference(findings: Findings, best: Headline) -> str:
     reference = findings.headline(findings.reference)
     if reference.is_confirmed is not best.is_confirmed:
         return ""
-    return f", {named(reference.function)} {findings.value(reference.score):z.4f}"
+    return f", {named(reference.function)} {reference.value:z.4f}"
 
 
 def leaderboard(findings: Findings) -> str:
@@ -83,17 +84,21 @@ def leaderboard(findings: Findings) -> str:
     filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     notes = [_NOTES[columns[i]] for i in filled if columns[i] in _NOTES]
     if findings.confirmation is not None:
-        split, metric = findings.confirmation.judge, findings.metric_name
-        notes.append(f"Confirmed means, on the {split} split, rank; functions without one follow, by their {metric}.")
+        means = (
+            f"Confirmed means{findings.confirmation.of_other_metric}, on the {findings.confirmation.judge} split, rank"
+        )
+        notes.append(f"{means}; functions without one follow, by their {findings.metric_name}.")
     # A column's first click sorts what is best to the top; more seeds say more.
-    down = {"seeds"} | ({findings.metric_name, "test", "confirmed"} if findings.task.metric.higher_is_better else set())
+    down = {"seeds"} | ({findings.metric_name, "test"} if findings.task.metric.higher_is_better else set())
+    down |= {"confirmed"} if findings.judged_metric.higher_is_better else set()
     board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells], sortable=True, down=down)
     return board + (f"<p>{' '.join(notes)}</p>" if notes else "")
 
 
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     others = confirmed_mean(row, findings.confirmation, findings.seed_scores)
-    confirmed = "" if others.mean is None else f"{findings.value(others.mean):z.4f}\N{NO-BREAK SPACE}({others.n})"
+    mean = findings.judged_metric.value(others.mean)
+    confirmed = "" if mean is None else f"{mean:z.4f}\N{NO-BREAK SPACE}({others.n})"
     return [
         str(row.rank),
         marked(

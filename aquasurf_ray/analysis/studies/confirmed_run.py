@@ -39,7 +39,8 @@ NOT_TUNED = Tuning((UNCHANGED,), range(0))
 
 @dataclass(frozen=True)
 class ConfirmedFunction:
-    """One function of a confirmation. `selected` is the score that it was selected by; scores are higher where better.
+    """One function of a confirmation. Scores are higher where better; `selected` is the one that the function was
+    selected by, that of the best recipe which the run tried with it.
 
     `confirmed` and `test` are of the judging seeds: the score on the validation split, and on the test split.
     `recipe_change` is the change of the recipe that it was judged with, chosen among those in `tried`, which has the
@@ -71,13 +72,15 @@ class ConfirmedFunction:
 class Confirmation:
     """The results of a confirmation of the functions of run `of`, winners first, in the order of their means.
 
-    `judge` is the split that the functions are compared and ordered on, `reference` the function that gains are over,
-    and `best_baseline` the baseline with the best mean. Gains are unknown where the reference is not among the
-    functions. `tuning` has the changes of the recipe that each function was tried with, and the choosing seeds; `seeds`
-    are the judging ones. `seed_effect` is the median loss of the baselines. They were not selected, so this loss is the
-    common effect of the seed that the functions were selected on, and no part of the expected loss of winners. If the
-    scores of `of` were told by a loop of the user's own (`is_told`), no loss is known: its trainings may differ from
-    the task's in more than the seed.
+    `metric` is that of the task on which they were retrained, and `selected_by` that of the run, which may be another
+    one if a loop of the user's own told its scores: scores at selection, and losses, are then unknown. `judge` is the
+    split that the functions are compared and ordered on, `reference` the function that gains are over, and
+    `best_baseline` the baseline with the best mean. Gains are unknown where the reference is not among the functions.
+    `tuning` has the changes of the recipe that each function was tried with, and the choosing seeds; `seeds` are the
+    judging ones. `seed_effect` is the median loss of the baselines. They were not selected, so this loss is the common
+    effect of the seed that the functions were selected on, and no part of the expected loss of winners. If the scores
+    of `of` were told by a loop of the user's own (`is_told`), no loss is known: its trainings may differ from the
+    task's in more than the seed.
     """
 
     name: str
@@ -90,6 +93,17 @@ class Confirmation:
     best_baseline: str | None = None
     tuning: Tuning = NOT_TUNED
     is_told: bool = False
+    selected_by: TaskMetric | None = None
+
+    @property
+    def has_other_metric(self) -> bool:
+        """True if the run selected by another metric than that of the confirmed means."""
+        return self.selected_by is not None and not self.selected_by.compares_with(self.metric)
+
+    @property
+    def of_other_metric(self) -> str:
+        """The words that name the metric of the means, where that is not the run's: ` of rmse`; else empty."""
+        return f" of {self.metric.name}" if self.has_other_metric else ""
 
     @property
     def over(self) -> ConfirmedFunction | None:
@@ -128,7 +142,8 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     scores, tests = scores_of(requests, ids, seeds, chosen)
     judged_functions = set(judged_ids(store, run, requests))
     n_seeds = {number: len(seeds) if number in judged_functions else 0 for number in ids}
-    selected, n_selecting = _selected(store, of)
+    metric, selected_by = (store.task(each.task_id).metric for each in (run, of))
+    selected, n_selecting = _selected(store, of) if metric.compares_with(selected_by) else ({}, {})
     noise = noise_variance(scores)
     population = [math.nan if score is None else score for score in selected.values()]
     model = None if noise is None else shrinkage_model(population, noise)
@@ -166,13 +181,14 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
         name=run.name,
         of=of.name,
         seeds=tuple(seeds),
-        metric=store.task(run.task_id).metric,
+        metric=metric,
         functions=tuple(confirmed),
         judge=judge,
         reference=reference_name(run) if reference is None else functions[reference].name,
         best_baseline=None if best is None else functions[best].name,
         tuning=tuning,
         is_told=is_told,
+        selected_by=selected_by,
     )
     in_order = sorted(confirmed, key=lambda each: (each.baseline, -found.judged(each).merit))
     return replace(found, functions=tuple(in_order))
@@ -247,16 +263,24 @@ def scores_of(
 
 
 def _selected(store: Store, run: Run) -> tuple[dict[int, float | None], dict[int, int]]:
-    """Return the scores by which a run selects, of completed trainings with the recipe as it is, by function, None for
-    diverged ones; and how many seeds each is the mean of."""
+    """Return the scores by which a run selects, by function, None for diverged ones; and how many seeds each is the
+    mean of.
+
+    A search that tries several recipes ranks a function by the best of them, so that is its score here too.
+    """
     first = int(run.config.get("training_seed", 0))
     seeds = range(first, first + leader_seeds_of(run.kind, run.config))
-    scores: dict[int, list[float | None]] = {}
+    scores: dict[int, dict[str, list[float | None]]] = {}
     for done in (request.evaluation for request in _requests(store, run)):
-        if done.complete and done.seed in seeds and done.recipe_change == UNCHANGED:
-            scores.setdefault(done.function_id, []).append(done.score)
-    means = {number: mean_of(of_seeds) for number, of_seeds in scores.items()}
-    return means, {number: len(of_seeds) for number, of_seeds in scores.items()}
+        if done.complete and done.seed in seeds:
+            scores.setdefault(done.function_id, {}).setdefault(done.recipe_change, []).append(done.score)
+    selected: dict[int, float | None] = dict.fromkeys(scores)
+    n_seeds: dict[int, int] = {}
+    for number, by_change in scores.items():
+        means = [(mean, len(each)) for each in by_change.values() if (mean := mean_of(each)) is not None]
+        if means:
+            selected[number], n_seeds[number] = max(means)
+    return selected, n_seeds
 
 
 def baseline_ids(store: Store, run: Run) -> dict[str, int]:

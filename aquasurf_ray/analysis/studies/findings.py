@@ -5,15 +5,19 @@ A higher score is better; `value` returns the task's metric with its own sign, w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
+from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.analysis.studies.headline import Headline, best_of, confirmation_of, headline_of, other_confirmations
-from aquasurf_ray.analysis.studies.ranking import one_each, ranked
-from aquasurf_ray.analysis.studies.reference import reference_of
-from aquasurf_ray.analysis.studies.verdict import verdict
+from aquasurf_ray.analysis.studies.ranking import one_each, ranked, read_board
+from aquasurf_ray.analysis.studies.reference import diverged_reference, reference_of
+from aquasurf_ray.analysis.studies.run_origin import TRANSFERRED
+from aquasurf_ray.analysis.studies.transferred_run import Transfer, read_transfer
+from aquasurf_ray.analysis.studies.verdict import Judged, Verdict, transfer_verdict, verdict
 from aquasurf_ray.store import (
     EpochRecord,
     FunctionRecord,
@@ -24,6 +28,7 @@ from aquasurf_ray.store import (
     Run,
     RunStatus,
     Store,
+    TaskMetric,
     TaskRecord,
 )
 from aquasurf_ray.store.records.features import EmbeddingRecord
@@ -39,9 +44,9 @@ class Findings:
 
     Attributes:
         requests: the run's evaluations in the order of the requests.
-        board: the run's leaderboard, best first.
-        seed_scores: scores of completed trainings over all runs of the task, by function and seed; None for diverged
-            ones.
+        board: the run's leaderboard, best first (`ranking.read_board`).
+        seed_scores: scores of completed trainings over all runs of the task which selected nothing, by function and
+            seed; None for diverged ones.
         curves: the epochs of the best functions and of the baselines, by evaluation.
         learned: the final learned parameters of the same functions, by evaluation.
         spectra: the stored form of spectra, by function; a quick report has only those of the best function and the
@@ -57,10 +62,12 @@ class Findings:
         quick: leave out pictures that take longer than seconds to draw.
         confirmation: the finished confirmation that is said of the run; of a run that is a confirmation, what it has so
             far.
+        transfer: of a run that is a transfer, what it has so far; None for other runs.
         confirming: the evaluations of that confirmation, if it is another run.
         other_confirmations: the run's other finished confirmations, the latest first.
         notes: people's notes on the run.
         reference_function: the function that gains are over; None if the store does not have it.
+        diverged_reference: its name if it has diverged, and so has no score; else None.
     """
 
     run: Run
@@ -81,11 +88,13 @@ class Findings:
     coverage: str | None = None
     quick: bool = False
     confirmation: Confirmation | None = None
+    transfer: Transfer | None = None
     confirming: tuple[RequestedEvaluation, ...] = ()
     other_confirmations: tuple[Confirmation, ...] = ()
     notes: tuple[NoteRecord, ...] = ()
     layer_roles: dict[str, str] = field(default_factory=dict)
     reference_function: FunctionRecord | None = None
+    diverged_reference: str | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -127,11 +136,11 @@ class Findings:
     @cached_property
     def best(self) -> Headline | None:
         """The best function with a completed training; after a confirmation, the one with the best confirmed mean."""
-        return best_of(self.board, self.confirmation)
+        return best_of(self.board, self.task.metric, self.confirmation)
 
     def headline(self, row: LeaderboardRow) -> Headline:
         """Return a function with the number that is said of it: its confirmed mean, or the score of its row."""
-        return headline_of(row, self.confirmation)
+        return headline_of(row, self.task.metric, self.confirmation)
 
     @cached_property
     def reference(self) -> LeaderboardRow | None:
@@ -149,14 +158,31 @@ class Findings:
 
     @cached_property
     def best_functions(self) -> tuple[LeaderboardRow, ...]:
-        """The winners without the baselines."""
-        return tuple(row for row in self.winners if not row.baseline)
+        """The winners without the baselines and the reference, which a run of given functions has among these."""
+        return tuple(row for row in self.winners if not (row.baseline or self.is_reference(row.function)))
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        """The functions of the confirmation or of the transfer, with their tests; empty for a run that has neither."""
+        found = self.confirmation or self.transfer
+        return () if found is None else found.functions
+
+    @property
+    def judged_metric(self) -> TaskMetric:
+        """The metric of the tests, and of confirmed means: a study may be confirmed on a task with another one."""
+        return self.task.metric if self.confirmation is None else self.confirmation.metric
+
+    def verdict(self, name: Callable[[str], str] = readable) -> Verdict | None:
+        """Return the verdict on the run, which its command prints too; None where nothing was tested."""
+        if self.confirmation is not None:
+            return verdict(self.confirmation, name)
+        return None if self.transfer is None else transfer_verdict(self.transfer, name)
 
     @cached_property
     def leader(self) -> LeaderboardRow | None:
         """The function that the verdict is about: the one that beats the reference, or else the best one."""
-        rows = self.best_functions
-        named = verdict(self.confirmation).function if self.confirmation else None
+        rows, said = self.best_functions, self.verdict()
+        named = None if said is None else said.function
         return next((row for row in rows if row.function == named), rows[0] if rows else None)
 
 
@@ -175,25 +201,26 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
     """
     run = store.run(name)
     fisher, seed = run.config.get("fisher", "sampled"), int(run.config.get("training_seed", 0))
-    snapshot, board = store.snapshot(run.id), tuple(store.leaderboard(run_id=run.id))
-    reference = reference_of(store, run)
-    confirmation = confirmation_of(store, run, own=True)
-    best = best_of(board, confirmation)
+    snapshot, reference = store.snapshot(run.id), reference_of(store, run)
+    task, confirmation = store.task(run.task_id), confirmation_of(store, run, own=True)
+    board = tuple(read_board(store, run, confirmation))
+    best = best_of(board, task.metric, confirmation)
     rows = (None if best is None else best.row, _reference(reference, board))
     functions = {row.function_id for row in rows if row is not None}
     if not quick:
         functions |= {function.id for function in snapshot.candidates}
     spectra = store.spectra(run.task_id, functions, fisher, seed)
     winners = [row for row in one_each(ranked(board, confirmation)) if not row.baseline]
+    source = run.config.get(TRANSFERRED)
     shown = [row.evaluation_id for row in (*winners[:CURVES], *(row for row in board if row.baseline))]
     return Findings(
         run=snapshot.run,
-        task=store.task(run.task_id),
+        task=task,
         status=store.status(run.id, fisher=fisher, spectrum_seed=seed),
         candidates=snapshot.candidates,
         requests=snapshot.evaluations,
         board=board,
-        seed_scores=store.seed_scores(run.task_id, {row.function_id for row in board}),
+        seed_scores=store.independent_scores(run.task_id, {row.function_id for row in board}),
         curves={number: store.curve(number) for number in shown},
         learned={number: values for number in shown if (values := store.learned(number))},
         spectra={number: record.feature for number, record in spectra.items() if record.feature is not None},
@@ -206,10 +233,12 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
         layer_roles=store.layer_roles(run.task_id) if run.config.get("roles") else {},
         quick=quick,
         confirmation=confirmation,
+        transfer=None if source is None else read_transfer(store, source, name),
         confirming=() if confirmation is None or confirmation.name == name else _evaluations(store, confirmation.name),
         other_confirmations=other_confirmations(store, run),
         notes=tuple(store.notes(run.id)),
         reference_function=reference,
+        diverged_reference=diverged_reference(store, run, board),
     )
 
 

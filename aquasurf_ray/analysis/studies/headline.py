@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from aquasurf_ray.analysis.studies.run_origin import TRANSFERRED
 from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
 
@@ -23,10 +24,12 @@ class Headline:
     """A function and its number.
 
     `score` is higher where better: the mean of a confirmation over `n_seeds` on the split that judged, with the change
-    of the recipe that it was judged with; without one, the score of the function's row on the leaderboard.
+    of the recipe that it was judged with; without one, the score of the function's row on the leaderboard. `metric` is
+    that of the task which gave it: a study may be confirmed on a task with another one.
     """
 
     row: LeaderboardRow
+    metric: TaskMetric
     score: float
     recipe_change: str
     n_seeds: int = 1
@@ -48,9 +51,20 @@ class Headline:
         """How many seeds of the run itself the score is a mean over; None for a single training or a confirmed mean."""
         return None if self.noise is None else len(self.row.seeds)
 
-    def metric_name(self, metric: TaskMetric) -> str:
-        """Return the metric with its split, as in the columns of tables: `val_accuracy`."""
-        return on_split(metric.name, self.split)
+    @property
+    def value(self) -> float | None:
+        """The score as the metric's value, with its own sign."""
+        return self.metric.value(self.score)
+
+    @property
+    def metric_name(self) -> str:
+        """The metric with its split, as in the columns of tables: `val_accuracy`."""
+        return on_split(self.metric.name, self.split)
+
+    @property
+    def text(self) -> str:
+        """The metric and its value, for people: `val_accuracy 0.9000`."""
+        return f"{self.metric_name} {self.value:z.4f}"
 
     @property
     def confirmed(self) -> str | None:
@@ -58,34 +72,38 @@ class Headline:
         return f"mean over {counted(self.n_seeds, 'seed')}, {self.split} split" if self.is_confirmed else None
 
 
-def headline_of(row: LeaderboardRow, confirmation: Confirmation | None) -> Headline:
-    """Return a row of a run's leaderboard with the number that is said of its function."""
+def headline_of(row: LeaderboardRow, metric: TaskMetric, confirmation: Confirmation | None) -> Headline:
+    """Return a row of a run's leaderboard, which is in this metric, with the number that is said of its function."""
     judged = () if confirmation is None else confirmation.functions
     found = next((each for each in judged if each.function == row.function), None)
     mean = None if confirmation is None or found is None else confirmation.judged(found)
     if confirmation is None or found is None or mean is None or mean.mean is None:
-        return Headline(row, row.score, row.recipe_change)
-    return Headline(row, mean.mean, found.recipe_change, mean.n, confirmation.judge, is_confirmed=True)
+        return Headline(row, metric, row.score, row.recipe_change)
+    metric, change = confirmation.metric, found.recipe_change
+    return Headline(row, metric, mean.mean, change, mean.n, confirmation.judge, is_confirmed=True)
 
 
-def best_of(board: Sequence[LeaderboardRow], confirmation: Confirmation | None) -> Headline | None:
+def best_of(board: Sequence[LeaderboardRow], metric: TaskMetric, confirmation: Confirmation | None) -> Headline | None:
     """Return the best function of a leaderboard with a completed training; after a confirmation, by its means."""
     if confirmation is not None:
         from aquasurf_ray.analysis.studies.ranking import ranked
 
         board = ranked(board, confirmation)
     row = next((row for row in board if row.stopped_early is None), None)
-    return None if row is None else headline_of(row, confirmation)
+    return None if row is None else headline_of(row, metric, confirmation)
 
 
 def best_of_run(store: Store, status: RunStatus, runs: Sequence[Run] | None = None) -> Headline | None:
     """Return the best function of a run whose status has been read; `runs` are all of the store, if they have been."""
     if status.best is None:
         return None
+    metric = status.task.metric
     confirmation = confirmation_of(store, status.run, own=True, runs=runs)
-    if confirmation is None:
-        return headline_of(status.best, None)
-    return best_of(store.leaderboard(run_id=status.run.id), confirmation)
+    if confirmation is None and TRANSFERRED not in status.run.config:
+        return headline_of(status.best, metric, None)
+    from aquasurf_ray.analysis.studies.ranking import read_board
+
+    return best_of(read_board(store, status.run, confirmation), metric, confirmation)
 
 
 def confirmation_of(
@@ -100,6 +118,19 @@ def confirmation_of(
     from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
 
     return read_confirmation(store, name)
+
+
+def verdict_of(store: Store, run: Run) -> str | None:
+    """Return the verdict on a run, as its command and its report have it; None where nothing was tested."""
+    confirmation = confirmation_of(store, run, own=True)
+    if confirmation is None and TRANSFERRED not in run.config:
+        return None
+    from aquasurf_ray.analysis.studies.transferred_run import read_transfer
+    from aquasurf_ray.analysis.studies.verdict import transfer_verdict, verdict
+
+    if confirmation is not None:
+        return verdict(confirmation).sentence
+    return transfer_verdict(read_transfer(store, run.config[TRANSFERRED], run.name)).sentence
 
 
 def other_confirmations(store: Store, run: Run) -> tuple[Confirmation, ...]:

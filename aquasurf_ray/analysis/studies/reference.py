@@ -7,8 +7,10 @@ candidates first, and then by its id, or by the name in the store.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aquasurf_ray.baselines import REFERENCE
-from aquasurf_ray.store import FunctionRecord, Run, Store
+from aquasurf_ray.store import FunctionRecord, LeaderboardRow, Run, Store
 
 OWN_OPERATORS = "own_operators"
 """The entry of a run's configuration with the values of its baselines' operators that are not built in, by name: what
@@ -23,6 +25,16 @@ def reference_name(run: Run) -> str:
 def reference_of(store: Store, run: Run) -> FunctionRecord | None:
     """Return the function that the gains of a run are over; None if the store does not have it."""
     return store.find_function(reference_name(run), run.id)
+
+
+def diverged_reference(store: Store, run: Run, board: Sequence[LeaderboardRow]) -> str | None:
+    """Return the reference of a run if it has diverged, and so has no row on the run's leaderboard; else None: it has a
+    row, or is not trained yet."""
+    reference = reference_of(store, run)
+    if reference is None or any(row.function_id == reference.id for row in board):
+        return None
+    diverged = {each.evaluation.function_id for each in store.status(run.id).divergences}
+    return reference.name if reference.id in diverged else None
 
 
 def standing(*, baseline: bool, reference: bool) -> str:

@@ -75,7 +75,7 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
         raise AnalysisError(
             f"runs '{first.run.name}' and '{second.run.name}' are of different tasks: {names}; name runs of one"
         )
-    bests = [best.score for found in (first, second) if (best := best_of(found.board, None)) is not None]
+    bests = [best.score for found in (first, second) if (best := _best_training(found)) is not None]
     # The lower of the two, so that both have reached it, and the question is how soon.
     goal = min(bests) if len(bests) == 2 else None
     trained = [{request.function for request in found.finished} for found in (first, second)]
@@ -91,7 +91,7 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
 
 def _side(found: Findings, goal: float | None) -> ComparedRun:
     results = [request for request in found.finished if request.origin != "baseline"]
-    best = best_of(found.board, None)
+    best = _best_training(found)
     return ComparedRun(
         name=found.run.name,
         status=found.run.status,
@@ -105,6 +105,10 @@ def _side(found: Findings, goal: float | None) -> ComparedRun:
         candidates=len(found.candidates),
         confirmed=found.best if found.best is not None and found.best.is_confirmed else None,
     )
+
+
+def _best_training(found: Findings) -> Headline | None:
+    return best_of(found.board, found.task.metric, None)
 
 
 def _reached(found: Findings, goal: float) -> int | None:

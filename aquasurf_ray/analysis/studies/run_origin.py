@@ -14,13 +14,19 @@ DRAWS = "draws"
 """The key that only runs of Ray Tune have: how often each function is tried."""
 OWN_TASK = "own_task"
 """The key of runs that were started from Python with a task, which may have the name of another one."""
+NETWORK = "network"
+"""The key of studies whose spectra are those of a network, which is no task: it has no recipe to train it with."""
 TRANSFERRED = "transferred_from"
 """The key of a transfer's run: the run whose best functions it trains."""
 
 
 def has_task(config: Mapping[str, Any]) -> bool:
-    """Return whether the values of a run, or the spectra of its network, are those of a task."""
-    return STUDY not in config or "task_digest" in config
+    """Return whether the values of a run, or the spectra of its network, are those of a task.
+
+    >>> has_task({"study": {}, "task_digest": "d"}), has_task({"study": {}, "task_digest": "d", "network": True})
+    (True, False)
+    """
+    return STUDY not in config or ("task_digest" in config and not config.get(NETWORK))
 
 
 def computes_spectra(kind: str, config: Mapping[str, Any]) -> bool:

@@ -15,9 +15,9 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import UNKNOWN, baseline_ids, scores_by_seed
+from aquasurf_ray.analysis.studies.confirmed_run import UNKNOWN, scores_by_seed
 from aquasurf_ray.analysis.studies.headline import confirmation_of
-from aquasurf_ray.analysis.studies.ranking import confirmed_means, one_each, ranked
+from aquasurf_ray.analysis.studies.ranking import confirmed_means, one_each, ranked, transferred_baselines
 from aquasurf_ray.analysis.studies.reference import reference_name
 from aquasurf_ray.store import Run, Store, TaskMetric
 
@@ -48,7 +48,8 @@ class Transfer:
     seed have none and come last, best median first. `name` is the run that trained them.
 
     `reference` is the function that gains are over, which are unknown where it is not among the functions;
-    `source_judge` is the split of the confirmed means of `source`, None if that run is not confirmed.
+    `source_judge` is the split of the confirmed means of `source`, None if that run is not confirmed, and
+    `confirmed_metric` their metric.
     """
 
     name: str
@@ -61,6 +62,13 @@ class Transfer:
     reference: str
     source_judge: Literal["test", "validation"] | None
     functions: tuple[TransferredFunction, ...]
+    confirmed_metric: TaskMetric | None = None
+
+    def source_value(self, function: TransferredFunction) -> float | None:
+        """Return the value of a function's source score: in the metric of the confirmation, if that is where it is
+        from."""
+        metric = self.confirmed_metric if function.is_confirmed else self.source_metric
+        return (metric or self.source_metric).value(function.source)
 
 
 def read_transfer(store: Store, source: str, name: str) -> Transfer:
@@ -77,7 +85,7 @@ def read_transfer(store: Store, source: str, name: str) -> Transfer:
 
 
 def _transfer(store: Store, source: Run, run: Run) -> Transfer:
-    functions, baselines = store.candidates(run.id), baseline_ids(store, source)
+    functions, baselines = store.candidates(run.id), transferred_baselines(store, source, run)
     seeds = range(int(run.config["seeds"]))
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
     confirmation = confirmation_of(store, source)
@@ -85,8 +93,6 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     selected = {row.function_id: row for row in one_each(ranked(store.leaderboard(run_id=source.id), confirmation))}
     confirmed = {number: means[row.function] for number, row in selected.items() if row.function in means}
     scores_there = {number: row.score for number, row in selected.items()} | confirmed
-    # The other task's own baselines, its reference among them, are not transferred functions.
-    baselines = baselines | baseline_ids(store, run)
     reference = next((i for i, each in enumerate(functions) if each.id == baselines.get(reference_name(run))), None)
     compared = [UNKNOWN if reference is None else paired_difference(row, scores[reference]) for row in scores]
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
@@ -117,6 +123,7 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
         reference=reference_name(run) if reference is None else functions[reference].name,
         source_judge=confirmation.judge if confirmation is not None else None,
         functions=tuple(sorted(found, key=_place)),
+        confirmed_metric=confirmation.metric if confirmation is not None else None,
     )
 
 

@@ -1,13 +1,13 @@
 """The verdict and the table of a confirmation: `confirm` prints them, and a search with --confirm at its end.
 
-Columns: `selected` is the value that the function was selected by; `rate` the factor on the learning rate that was
-chosen for it, if rates were tuned; `validation` the mean over the judging seeds on the validation split (`confirmed` in
-JSON), and `test` on the test split. The interval from `low` to `high` is that of the mean on the split that judges.
-`gain` is the mean difference to the reference with the same seeds, positive if better, then its 95% interval and the
-p-value of the paired t-test, with Holm's correction for the number of winners. `over best` is the gain over the best
-baseline, and `over relu` that over ReLU, if the reference is another function. `shrinkage` is what the selected value
-has lost on the validation split, `expected` the expected loss; a run whose values were told by a loop of the user's own
-has neither.
+Columns: `selected` is the value that the function was selected by, if the run selected by the same metric; `rate` the
+factor on the learning rate that was chosen for it, if rates were tuned; `validation` the mean over the judging seeds on
+the validation split (`confirmed` in JSON), and `test` on the test split. The interval from `low` to `high` is that of
+the mean on the split that judges. `gain` is the mean difference to the reference with the same seeds, positive if
+better, then its 95% interval and the p-value of the paired t-test, with Holm's correction for the number of winners.
+`over best` is the gain over the best baseline, and `over relu` that over ReLU, if the reference is another function.
+`shrinkage` is what the selected value has lost on the validation split, `expected` the expected loss; a run whose
+values were told by a loop of the user's own has neither.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
+from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     columns = [each for each in COLUMNS if each != "rate" or rate is not None]
     columns = [each for each in columns if each != "over relu" or _is_unlike_relu(found)]
     columns = [each for each in columns if each not in ("shrinkage", "expected") or not found.is_told]
+    columns = [each for each in columns if each != "selected" or not found.has_other_metric]
     rows = [_in_words(found, function) for function in found.functions]
     titles = [rate if each == "rate" and rate not in (None, LEARNING_RATE) else each for each in columns]
     print_table(titles, [[row[column] for column in columns] for row in rows])
@@ -63,7 +65,10 @@ def _notes(found: Confirmation) -> Iterator[str]:
     """Yield what the columns of the table mean, as far as this confirmation has them."""
     if sum(function.against_reference.p_holm is not None for function in found.functions) > 1:
         yield "Interval: 95%, of each gain by itself. P: corrected for the number of functions, baselines aside."
-    if found.is_told:
+    if found.selected_by is not None and found.has_other_metric:
+        told = found.selected_by.name
+        yield f"No selected values: run '{found.of}' selected by its {told}, not by {found.metric.name}."
+    elif found.is_told:
         yield f"Selected: told to run '{found.of}', whose trainings may differ from the task's in more than the seed."
     # The baselines were not selected for their scores, so what they lose is not shrinkage: it is the effect of the new
     # seeds, and of the rates if these were chosen.
@@ -176,7 +181,7 @@ def _in_words(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any
     from aquasurf_ray.analysis.studies.reference import marked
 
     lost = function.confirmed.n_diverged
-    diverged = f" (diverged with {lost} of {function.confirmed.n} seeds)" if lost else ""
+    diverged = f" (diverged with {lost} of {counted(function.confirmed.n, 'seed')})" if lost else ""
     note = "not judged" if function.baseline and not function.is_judged else ""
     is_reference = function.function == found.reference
     name = marked(readable(function.function), baseline=function.baseline, reference=is_reference, note=note)

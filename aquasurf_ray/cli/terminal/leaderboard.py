@@ -5,7 +5,7 @@ The names of the columns contain the metric's name, and are the same in tables, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.analysis.studies.headline import confirmation_of, other_confirmations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 
 _OF_SEEDS = ("seeds", "noise")
-_CONFIRMED = ("confirmed", "confirmed_seeds", "confirmed_diverged")
+_CONFIRMED = ("confirmed", "confirmed_metric", "confirmed_seeds", "confirmed_diverged", "confirmed_recipe_change")
 _OF_ROW = (
     *_OF_SEEDS,
     *_CONFIRMED,
@@ -48,8 +48,9 @@ def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, f
 
 @dataclass(frozen=True)
 class Board:
-    """Rows of a leaderboard, with the task's metric, the scores of their functions' complete trainings by seed, the
-    run's confirmation, the id of the function that its gains are over, and the run's other confirmations."""
+    """Rows of a leaderboard, with the task's metric; the scores of their functions' trainings that selected nothing, by
+    seed; the run's confirmation; the id of the function that its gains are over, and its name if it has diverged and so
+    has no row; and the run's other confirmations."""
 
     metric: stored.TaskMetric
     rows: list[stored.LeaderboardRow]
@@ -57,6 +58,7 @@ class Board:
     confirmation: Confirmation | None = None
     reference_id: int | None = None
     others: tuple[Confirmation, ...] = ()
+    diverged_reference: str | None = None
 
     @classmethod
     def of(
@@ -69,8 +71,8 @@ class Board:
         """Return the board of some rows of a run's leaderboard."""
         from aquasurf_ray.analysis.studies.reference import reference_of
 
-        scores, reference = store.seed_scores(run.task_id, {row.function_id for row in rows}), reference_of(store, run)
-        metric = store.task(run.task_id).metric
+        scores = store.independent_scores(run.task_id, {row.function_id for row in rows})
+        reference, metric = reference_of(store, run), store.task(run.task_id).metric
         number = None if reference is None else reference.id
         return cls(metric, rows, scores, confirmation, number, other_confirmations(store, run))
 
@@ -80,18 +82,24 @@ class Board:
         `confirmed` is the mean of the run's confirmation, on the split that judges; without a confirmation, that over
         all seeds but those that selected the row. It is None without other seeds, or if one of them diverged. `seeds`
         is how many seeds the metrics are means over, and `noise` the standard error of the score; both are None in a
-        run that has trained no function with several.
+        run that has trained no function with several. `confirmed_metric` and `confirmed_recipe_change` are what the
+        confirmation judged by and with, of which a row of the search may have another.
         """
         return [self._document(row) for row in self.rows]
 
     def _document(self, row: stored.LeaderboardRow) -> dict[str, Any]:
         from aquasurf_ray.analysis.studies.ranking import confirmed_mean
 
-        others = confirmed_mean(row, self.confirmation, self.seed_scores)
+        others, found = confirmed_mean(row, self.confirmation, self.seed_scores), self.confirmation
+        metric = self.metric if found is None else found.metric
+        judged = () if found is None else found.functions
+        changes = {each.function: each.recipe_change for each in judged if each.is_judged}
         confirmed = {
-            "confirmed": self.metric.value(others.mean),
+            "confirmed": metric.value(others.mean),
+            "confirmed_metric": metric.name if others.n else None,
             "confirmed_seeds": others.n or None,
             "confirmed_diverged": others.n_diverged or None,
+            "confirmed_recipe_change": changes.get(row.function) or None,
         }
         plain = {column: getattr(row, column) for column in _OF_ROW if column not in confirmed}
         plain["seeds"] = None if row.noise is None else len(row.seeds)
@@ -110,14 +118,36 @@ def print_board(board: Board, form: Format) -> None:
         # People need no column of dashes; programs get the same columns for every run.
         filled = {column for document in documents for column, value in document.items() if value is not None}
         columns = [column for column in columns if column in filled or column not in _OFTEN_UNKNOWN]
+        columns = [column for column in columns if column not in _said_elsewhere(documents)]
         documents = [
             document | _in_words(board, row, document) for row, document in zip(board.rows, documents, strict=True)
         ]
     print_rows(columns, [[document[column] for column in columns] for document in documents], form, decimals=_DECIMALS)
-    if form is Format.table and board.confirmation is not None:
+    if form is Format.table:
+        _print_notes(board, documents)
+
+
+def _print_notes(board: Board, documents: list[dict[str, Any]]) -> None:
+    """Print what ranks after a confirmation, and that the reference has no row."""
+    from aquasurf_ray.activations.rendering import readable
+
+    notes = []
+    if board.diverged_reference is not None:
+        notes.append(f"{readable(board.diverged_reference)}, the reference, diverged")
+    if board.confirmation is not None:
         from aquasurf_ray.analysis.studies.verdict import other_verdict
 
-        print("\n" + "\n".join([what_ranks(board.confirmation, documents), *map(other_verdict, board.others)]))
+        notes += [what_ranks(board.confirmation, documents), *map(other_verdict, board.others)]
+    if notes:
+        print("\n" + "\n".join(notes))
+
+
+def _said_elsewhere(documents: list[dict[str, Any]]) -> set[str]:
+    """Return the columns about confirmed means that people need not read: the last line names the metric, and the rate
+    is mostly that of the row."""
+    confirmed = [document for document in documents if document["confirmed"] is not None]
+    same = all(document["confirmed_recipe_change"] == document["recipe_change"] for document in confirmed)
+    return {"confirmed_metric", *(["confirmed_recipe_change"] if same else [])}
 
 
 def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]) -> dict[str, str]:
@@ -133,7 +163,8 @@ def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]
 
 def what_ranks(confirmation: Confirmation, documents: list[dict[str, Any]]) -> str:
     """Return what `confirmed` is after a confirmation, and where the functions that have none stand."""
-    means = f"confirmed: mean on the {confirmation.judge} split (run '{confirmation.name}'), which ranks"
+    mean, judge = f"mean{confirmation.of_other_metric}", confirmation.judge
+    means = f"confirmed: {mean} on the {judge} split (run '{confirmation.name}'), which ranks"
     if all(document["confirmed"] is not None for document in documents):
         return means
     return f"{means}; functions without one follow, by their validation score"
@@ -148,10 +179,12 @@ def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> 
 
 def best_board(opened: stored.Store, run: stored.Run, n: int) -> Board:
     """Return the best `n` functions of a run and all its baselines, by their confirmed means if there are any."""
-    from aquasurf_ray.analysis.studies.ranking import ranked
+    from aquasurf_ray.analysis.studies.ranking import ranked, read_board
+    from aquasurf_ray.analysis.studies.reference import diverged_reference
 
-    confirmation = confirmation_of(opened, run)
-    rows = ranked(opened.leaderboard(run_id=run.id), confirmation)
+    confirmation = confirmation_of(opened, run, own=True)
+    rows = ranked(read_board(opened, run, confirmation), confirmation)
     # The baselines stay in view even if 20 functions beat them: a score means little without the reference's.
-    shown = [row for row in rows if row.rank <= n or (row.baseline and not row.recipe_change)]
-    return Board.of(opened, run, shown, confirmation)
+    shown = [row for row in rows if row.rank <= n or row.baseline]
+    lost = diverged_reference(opened, run, rows)
+    return replace(Board.of(opened, run, shown, confirmation), diverged_reference=lost)

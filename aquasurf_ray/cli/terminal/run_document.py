@@ -46,7 +46,7 @@ def status_document(status: stored.RunStatus, best: Headline | None, where: str)
     """Return the state of a run with its best function; `where` is the option that names its store in a suggested
     command. `best` is a confirmed mean if `best_confirmed` says over how many seeds and on which split, and a
     mean over `best_seeds` of the run itself if that is known."""
-    run, counts, metric = status.run, status.by_status, status.task.metric
+    run, counts = status.run, status.by_status
     return {
         "run": run.name,
         "kind": run.kind,
@@ -70,11 +70,12 @@ def status_document(status: stored.RunStatus, best: Headline | None, where: str)
         "candidates": status.n_candidates,
         # Together: both need no further work, and the share of candidates that are prepared is what people wait for.
         "spectra": status.spectra_done + status.spectra_diverged if computes_spectra(run.kind, run.config) else None,
-        "metric": metric.name,
-        "best": metric.value(best.score) if best else None,
+        "metric": (best.metric if best else status.task.metric).name,
+        "best": best.value if best else None,
         "best_score": best.score if best else None,
         "best_confirmed": best.confirmed if best else None,
         "best_function": best.function if best else None,
+        "best_is_baseline": best.row.baseline if best else None,
         "best_seeds": best.averaged if best else None,
         "best_noise": best.noise if best else None,
         "best_recipe_change": best.recipe_change or None if best else None,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 
+from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.events import Events, RunBegan
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
@@ -85,15 +86,15 @@ def note_conditions(history: History, spec: RunSpec, events: Events) -> None:
     if begun != now:
         events.note(f"run '{run.name}' was begun by version {begun} and continues under {now}")
     n_spectra, n_evaluations = len(history.spectra), history.n_finished(baselines=True)
-    known = [f"{n_spectra} spectra of its candidates"] * bool(n_spectra)
-    known += [f"{n_evaluations} evaluations of its own"] * bool(n_evaluations)
+    known = [f"{counted(n_spectra, 'spectrum', 'spectra')} of its candidates"] * bool(n_spectra)
+    known += [f"{counted(n_evaluations, 'evaluation')} of its own"] * bool(n_evaluations)
     if known:
         events.note(f"run '{run.name}': {' and '.join(known)} are in the store already and are used again")
 
 
 def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterator[str]:
     """Yield the notes on a run that has ended; `resume` is the command that continues it."""
-    done = f"{result.evaluations} evaluations, {result.seconds:.0f} s in this session"
+    done = f"{counted(result.evaluations, 'evaluation')}, {result.seconds:.0f} s in this session"
     # A stop condition leaves budget over, so only then is there something to continue.
     if result.ended is None:
         yield f"run '{result.name}' is finished: {done}"
@@ -105,7 +106,8 @@ def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterato
     if result.diverged:
         yield f"{result.diverged} diverged; for the reasons: {status}"
     if result.failed:
-        yield f"{result.failed} functions failed on their workers; for the reasons: {status}"
+        where = "its worker" if result.failed == 1 else "their workers"
+        yield f"{counted(result.failed, 'function')} failed on {where}; for the reasons: {status}"
     if result.stopped_early:
         yield f"{result.stopped_early} were stopped early, for low scores in their first epochs"
     if result.exhausted:

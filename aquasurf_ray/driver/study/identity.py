@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from aquasurf_ray.analysis.studies.run_origin import STUDY
+from aquasurf_ray.analysis.studies.run_origin import NETWORK, STUDY
 from aquasurf_ray.driver.candidates import load_space, one_function_baselines, one_function_reference, refuse_roles
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import canonical_name
@@ -45,6 +45,7 @@ class StudyPlan:
         source: the task that spectra are taken from, if there are any.
         given_reference: the function that the user wants gains to be over, if any was named.
         own_task: True if the source was given as a task or a network, and not by its name.
+        of_network: True if it was given as a network, which no task trains.
         identity: the settings that stay the same for the study's life.
     """
 
@@ -59,10 +60,12 @@ class StudyPlan:
     identity: dict[str, Any]
     given_reference: str | None = None
     own_task: bool = False
+    of_network: bool = False
 
     def facts(self) -> dict[str, Any]:
         """Return what the run's row keeps besides its settings and identity."""
-        return task_facts(self.reference, self.baselines, own=self.own_task)
+        network = {NETWORK: True} if self.of_network else {}
+        return task_facts(self.reference, self.baselines, own=self.own_task) | network
 
     @property
     def reference(self) -> str | None:

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,7 +104,8 @@ class Study:
         if examples is not None:
             features = network_task(name, features, examples, objective)  # type: ignore[arg-type]  # as checked above
         given = {**options, "evaluations": evaluations}
-        self._plan = plan_of(name, features, task, (metric, direction), reference, given)
+        plan = plan_of(name, features, task, (metric, direction), reference, given)
+        self._plan = replace(plan, of_network=examples is not None)
         # As the configuration has it, which reads "5" as a number too.
         self.name, self._budget = name, None if evaluations is None else self._plan.config.evaluations
         self._lock = threading.RLock()

@@ -15,7 +15,7 @@ from typing import Any
 
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
 from aquasurf_ray.analysis.studies.ranking import one_each
-from aquasurf_ray.analysis.studies.run_origin import OWN_TASK, has_task
+from aquasurf_ray.analysis.studies.run_origin import NETWORK, OWN_TASK, has_task
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import baseline_rows, known_here, unique_rows
@@ -105,8 +105,9 @@ def confirm_best(
 def check_confirmable(run: Run) -> None:
     """Raise BadUse for a run that cannot have winners to confirm."""
     if not has_task(run.config):
+        kind = "of a network, which has no recipe," if run.config.get(NETWORK) else "without a task,"
         raise BadUse(
-            f"run '{run.name}' is a study without a task, so its winners cannot be retrained here; "
+            f"run '{run.name}' is a study {kind} so its winners cannot be retrained here; "
             "retrain them in your own loop, with other seeds"
         )
     if "task_digest" not in run.config:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aquasurf_ray.analysis.benchmarks.parquet import installed_benchmarks
-from aquasurf_ray.analysis.studies.run_origin import DRAWS, STUDY, TRANSFERRED, has_task, knows_task
+from aquasurf_ray.analysis.studies.run_origin import DRAWS, NETWORK, STUDY, TRANSFERRED, has_task, knows_task
 from aquasurf_ray.driver.settings.models import ConfirmConditions, SearchConfig, TrainingConditions
 from aquasurf_ray.store import Run
 
@@ -104,10 +104,13 @@ def _study(run: Run) -> str:
     options |= {} if run.budget is None else {"evaluations": run.budget}
     options |= {} if config["space"] == "three-node" else {"space": config["space"]}
     options |= _options(config, SearchConfig.model_fields.keys() - {"features"})
-    where = "in Python, in your own loop, which asks and tells"
-    if has_task(config) and not knows_task(config):
+    where, given = "in Python, in your own loop, which asks and tells", [repr(run.name)]
+    if config.get(NETWORK):
+        given += ["features=network", "examples=examples"]
+        where += "; give the network, its examples and its objective"
+    elif has_task(config) and not knows_task(config):
         where += f"; for '{config['task']}' give the Task, or the network and its examples"
-    call = _call("Study", [repr(run.name)], options)
+    call = _call("Study", given, options)
     return f"# {where}\nfrom aquasurf_ray import Study\nstudy = {call}"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
+from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.state.evaluations import FINAL, OPEN
@@ -93,8 +94,9 @@ def finish(name: str, *, store: str | None = None) -> StopAnswer:
         opened.release_lease(lease, "finished")
     n = sum(each.evaluation.status in FINAL for each in ended)
     lower = f", a budget of {budget} instead of {run.budget}" if budget != run.budget else ""
-    drops = f"; {len(dropped)} open evaluations are dropped" if dropped else ""
-    return StopAnswer(name, "finished", f"run '{name}' is finished: {n} evaluations{lower}{drops}")
+    n_dropped = counted(len(dropped), "open evaluation")
+    drops = f"; {n_dropped} {'is' if len(dropped) == 1 else 'are'} dropped" if dropped else ""
+    return StopAnswer(name, "finished", f"run '{name}' is finished: {counted(n, 'evaluation')}{lower}{drops}")
 
 
 def _asked(name: str, activity: RunActivity) -> StopAnswer:

@@ -8,11 +8,12 @@ from dataclasses import fields
 
 import sqlalchemy as sa
 
-from aquasurf_ray.seed_means import leader_seeds_of
+from aquasurf_ray.seed_means import is_selecting, leader_seeds_of
 from aquasurf_ray.store.database.schema import (
     Cost,
     Evaluation,
     Function,
+    Run,
     RunEvaluation,
 )
 from aquasurf_ray.store.errors import BadRecord
@@ -59,24 +60,37 @@ class LeaderboardVerbs(StoreCore):
             return self._read(lambda connection: _leaderboard(connection, run_id=None, task_id=task_id, n=n))
         return self._read(lambda connection: leaderboard_of_run(connection, run_id, n=n))
 
-    def seed_scores(self, task_id: int, function_ids: Collection[int]) -> dict[int, dict[int, float | None]]:
-        """Return the scores of whole trainings over all runs of the task, by function and seed; None if it diverged.
+    def independent_scores(self, task_id: int, function_ids: Collection[int]) -> dict[int, dict[int, float | None]]:
+        """Return the scores of whole trainings over all runs of the task which selected nothing, by function and seed;
+        None if it diverged.
 
-        Only trainings with the task's recipe as it is count.
+        A search selects functions by its seeds, and a confirmation their recipes by its choosing ones. Only trainings
+        with the task's recipe as it is count.
         """
 
         def body(connection: sa.Connection) -> dict[int, dict[int, float | None]]:
+            runs = sa.select(Run.id, Run.kind, Run.config).where(Run.task_id == task_id)
+            of_run = {row.id: (row.kind, row.config) for row in connection.execute(runs)}
             found: dict[int, dict[int, float | None]] = {}
+            selecting: set[tuple[int, int]] = set()
             for part in chunks(sorted(set(function_ids))):
-                query = sa.select(Evaluation.function_id, Evaluation.seed, Evaluation.score).where(
-                    Evaluation.task_id == task_id,
-                    Evaluation.function_id.in_(part),
-                    Evaluation.status.in_(("done", "diverged")),
-                    Evaluation.stopped_early.is_(None),
-                    Evaluation.recipe_change == "",
+                query = (
+                    sa.select(Evaluation.function_id, Evaluation.seed, Evaluation.score, RunEvaluation.run_id)
+                    .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)
+                    .where(
+                        Evaluation.task_id == task_id,
+                        Evaluation.function_id.in_(part),
+                        Evaluation.status.in_(("done", "diverged")),
+                        Evaluation.stopped_early.is_(None),
+                        Evaluation.recipe_change == "",
+                    )
                 )
                 for row in connection.execute(query.order_by(Evaluation.seed)):
                     found.setdefault(row.function_id, {})[row.seed] = row.score
+                    if is_selecting(*of_run[row.run_id], row.seed):
+                        selecting.add((row.function_id, row.seed))
+            for function_id, seed in selecting:
+                del found[function_id][seed]
             return found
 
         return self._read(body)

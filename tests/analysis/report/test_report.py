@@ -238,9 +238,56 @@ def test_the_best_baseline_stands_beside_the_best_function_where_it_is_better_th
     gain = f"{100 * (best.score - findings.reference.score):.1f} points"
     assert best.function != "relu(x)"
     alone = document(replace(findings, confirmation=None, confirming=()))["heading"]
-    assert f" may be luck. The best baseline, {best.function}, is {gain} better. Confirm it with" in alone
+    assert f" may be luck. The best baseline is {best.function}, {gain} better than relu(x). Confirm it with" in alone
     board = tuple(row for row in findings.board if not row.baseline or row.function == "relu(x)")
     assert "best baseline" not in document(replace(findings, board=board, confirmation=None))["heading"]
+
+
+def test_a_baseline_that_leads_a_search_comes_first_and_nothing_that_loses_to_it_is_to_be_confirmed(findings):
+    best = next(row for row in findings.board if row.baseline and row.function != "relu(x)")
+    rows = [replace(row, score=0.95) if row is best else row for row in findings.board]
+    board = tuple(sorted(rows, key=lambda row: -row.score))
+    run = replace(findings.run, status="finished", budget=12)
+    alone = document(replace(findings, confirmation=None, confirming=(), board=board, run=run))["heading"]
+    relu = findings.reference.score
+    assert alone.startswith(
+        f'<p class="verdict">A baseline leads: {best.function}, {100 * (0.95 - relu):.1f} points better than relu(x); '
+        f"the best function found, {functions(24)[8]}, is {100 * (0.9 - relu):.1f} points better. Neither is confirmed."
+    )
+    assert "Confirm it" not in alone
+    assert f"Search longer with: aquasurf resume {NAME} --evaluations 24</p>" in alone
+
+
+def lost_reference(tmp_path, scores):
+    """Returns the heading of a run with these scores, and what `top` prints; None is a training that diverged."""
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        task = store.add_task("digits", "1", "d", {})
+        ids = store.add_functions([FunctionRow(name, name, 1) for name in scores])
+        run = store.create_run(NewRun("one", "search", task, {"task": "digits"}, "d", 0, 4, None, "0.1.0"), ids)
+        lease = store.acquire_lease(run.id, this_process())
+        for number, (name, score) in zip(ids, scores.items(), strict=True):
+            claim = store.claim(lease, number, 0, origin="suggestion" if name == "erf(x)" else "baseline")
+            result = EvaluationResult("diverged", reason=DIVERGED) if score is None else done(score)
+            store.record_result(lease, claim.evaluation_id, result)
+        store.release_lease(lease, "finished")
+        assert main(["top", "one", "--store", store.safe_url]) == 0
+        return html.unescape(document(read_findings(store, "one", "", quick=True))["heading"])
+
+
+def test_a_reference_that_diverged_is_said_and_the_best_baseline_takes_its_place(tmp_path, capsys):
+    heading = lost_reference(tmp_path, {"relu(x)": None, "tanh(x)": 0.5, "elu(x)": 0.6, "erf(x)": 0.75})
+    assert heading.startswith(
+        '<p class="verdict">relu(x), the reference, diverged, so no gain over it is known. Not confirmed: erf(x) is '
+        "15.0 points better than the best baseline, elu(x), in the search, which may be luck. Confirm it with"
+    )
+    assert "<dt>Gain over relu(x)</dt><dd><b>-</b> <span>the reference diverged</span>" in heading
+    assert "relu(x), the reference, diverged\n" in capsys.readouterr().out
+
+
+def test_where_everything_diverged_nothing_is_awaited(tmp_path):
+    heading = lost_reference(tmp_path, {"relu(x)": None, "tanh(x)": None, "erf(x)": None})
+    assert heading.startswith('<p class="verdict">No function has a score: every training diverged.</p>')
+    assert "<b>3</b> <span>finished; 3 diverged</span>" in heading
 
 
 def test_an_interval_on_the_first_screen_has_the_corrected_p_beside_it(findings, shown):
@@ -276,13 +323,32 @@ def test_epochs_and_evaluations_have_whole_ticks(shown, findings, tmp_path):
     assert "<!-- 3 -->" in drawn
 
 
+def test_rates_stand_at_their_axis_as_the_caption_has_them(findings, shown, tmp_path):
+    """An axis of logarithms had 1 where the caption said 2."""
+    chart = KINDS["rates"](findings)
+    assert "is best at 2" in chart.words
+    assert chart.panels[0].x.labels == {-1.0: "0.5", 0.0: "1", 1.0: "2"}
+    ((figure,),) = (section["figures"] for section in shown["sections"] if section["id"] == "rates")
+    assert figure["layout"]["xaxis"]["ticktext"] == ["0.5", "1", "2"]
+    draw(chart, tmp_path / "rates.svg")
+    assert "<!-- 0.5 -->" in (tmp_path / "rates.svg").read_text()
+
+
+def test_one_of_a_thing_has_no_plural(findings):
+    (alone,) = [request for request in findings.finished if request.function == "relu(x)"]
+    status = replace(findings.status, by_status={"done": 1})
+    one = replace(findings, requests=(alone,), status=status, confirmation=None, confirming=())
+    assert ", 1 result, " in document(one)["heading"]
+    assert "1 training of this run took " in KINDS["usage"](one).words
+
+
 def test_the_command_that_confirms_a_run_can_be_copied_into_a_shell(findings):
     named = replace(findings, run=replace(findings.run, name="my run"), store_option=" --store 'sqlite:///a b.db'")
     text = html.unescape(document(replace(named, confirmation=None, confirming=()))["heading"])
     assert "Confirm it with: aquasurf confirm 'my run' --store 'sqlite:///a b.db'<" in text
 
 
-def test_a_gain_in_a_loss_is_how_much_lower_it_is(tmp_path):
+def test_a_gain_in_a_loss_says_whether_that_is_lower_or_higher(tmp_path):
     spec = {"objective": {"metric": "rmse", "higher_is_better": False}}
     with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
         fill_store(store, spec=spec)
@@ -290,7 +356,9 @@ def test_a_gain_in_a_loss_is_how_much_lower_it_is(tmp_path):
     relu = next(each.evaluation.score for each in found.requests if each.function == "relu(x)")
     shown = document(found)["heading"]
     assert f"is {0.9 - relu:.4g} rmse better than relu(x)" in shown
-    assert "no interval: not confirmed; how much lower it is" in shown
+    assert "no interval: not confirmed; rmse is lower by that" in shown
+    poorer = replace(found, board=tuple(replace(row, score=row.score - (not row.baseline)) for row in found.board))
+    assert "no interval: not confirmed; rmse is higher by that" in document(poorer)["heading"]
 
 
 def test_the_axis_of_confirmed_means_is_for_the_differences_that_matter(findings):
@@ -397,7 +465,9 @@ def test_the_caption_of_curves_names_the_task_as_a_command_knows_it(findings):
 @pytest.mark.parametrize("less_is_better", [False, True])
 def test_the_first_click_on_a_column_sorts_the_best_to_the_top(findings, less_is_better):
     metric = replace(findings.task.metric, higher_is_better=not less_is_better)
-    head = leaderboard(replace(findings, task=SimpleNamespace(metric=metric))).partition("</thead>")[0]
+    confirmation = replace(findings.confirmation, metric=metric)
+    shown = replace(findings, task=SimpleNamespace(metric=metric), confirmation=confirmation)
+    head = leaderboard(shown).partition("</thead>")[0]
     down = re.findall(r"<th[^>]* data-down>(.*?)</th>", head)
     assert down == ([] if less_is_better else ["val_accuracy", "test", "confirmed"])
 

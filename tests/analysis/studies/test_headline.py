@@ -41,7 +41,7 @@ def test_a_confirmed_mean_and_its_recipe_take_the_place_of_the_selected_score(st
     best = best_of_run(store, store.status(store.run(NAME).id))
     assert (best.score, best.n_seeds, best.split) == (pytest.approx(0.795), 2, "test")
     assert (best.confirmed, best.recipe_change, best.noise) == (CONFIRMED, "learning_rate*2", None)
-    assert best.metric_name(store.task(1).metric) == "test_accuracy"
+    assert best.metric_name == "test_accuracy"
     assert best.row.score == 0.9
 
 
@@ -178,7 +178,8 @@ def test_a_confirmation_on_the_validation_split_stands_beside_the_one_on_the_tes
     assert "Another confirmation" not in before
     numbers = [re.findall(r"<dt>(?:Trainings|Time)</dt><dd><b>(.*?)</b>", text) for text in (before, again)]
     assert numbers[0] == numbers[1] == ["34", "1 min 6 s"]
-    assert "19 in the run, 15 to confirm; 15 reused from other runs" in again
+    assert "19 in the run, 15 to confirm; 1 diverged; 15 reused from other runs" in again
+    assert "of training, 30 s of it in other runs" in again, "the picture of this run's hardware has the rest"
     assert main(["top", NAME, "--store", url]) == 0
     assert f"a{line}" in capsys.readouterr().out
     assert main(["status", NAME, "--store", url]) == 0

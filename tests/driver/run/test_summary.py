@@ -82,6 +82,7 @@ def test_a_run_that_ended_at_its_goal_is_finished_as_long_as_the_goal_is_the_sam
         ),
         ({"reused": 2}, [..., "2 of them were taken from other runs of the task, without training"]),
         ({"diverged": 1}, [..., "1 diverged; for the reasons: aquasurf status one"]),
+        ({"failed": 1}, [..., "1 function failed on its worker; for the reasons: aquasurf status one"]),
         ({"failed": 3}, [..., "3 functions failed on their workers; for the reasons: aquasurf status one"]),
         ({"stopped_early": 4}, [..., "4 were stopped early, for low scores in their first epochs"]),
         (
@@ -111,7 +112,7 @@ def test_the_conditions_that_a_resumed_run_has_are_noted(store):
     note_conditions(history, spec, Events([recorder]))
     assert recorder.notes == [
         f"run 'one' was begun by version 0 and continues under {version('aquasurf-ray')}",
-        "run 'one': 1 spectra of its candidates and 1 evaluations of its own are in the store already and are used "
+        "run 'one': 1 spectrum of its candidates and 1 evaluation of its own are in the store already and are used "
         "again",
     ]
 

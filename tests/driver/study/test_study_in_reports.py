@@ -9,8 +9,11 @@ import re
 
 import pytest
 import synthetic_run
+import torch
 from study_loops import merit
 from synthetic_run import NAME, fill_store
+from torch import nn
+from torch.utils.data import TensorDataset
 
 from aquasurf_ray import Study
 from aquasurf_ray.analysis.report.front import front
@@ -21,9 +24,11 @@ from aquasurf_ray.analysis.report.summary import reproduction
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.cli.terminal.confirmation import print_confirmation
+from aquasurf_ray.driver import confirm
+from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.verbs.repeat_command import command_of
 from aquasurf_ray.store import Store
-from aquasurf_ray.tasks import load_task
+from aquasurf_ray.tasks import Splits, Task, load_task
 
 OPTIONS = {"candidates": 20, "first_candidates": 20}
 
@@ -32,6 +37,10 @@ OPTIONS = {"candidates": 20, "first_candidates": 20}
 def url(tmp_path, monkeypatch):
     monkeypatch.setenv("AQUASURF_STORE", f"sqlite:///{tmp_path}/s.db")
     return f"sqlite:///{tmp_path}/s.db"
+
+
+def network(activation):
+    return nn.Sequential(nn.Linear(4, 8), activation(), nn.Linear(8, 2))
 
 
 def told(**options):
@@ -99,6 +108,21 @@ def test_a_report_on_a_loop_with_the_spectra_of_a_task_names_its_commands(url):
     assert "Confirm it with: aquasurf confirm 'my loop'" in text
     assert "--task digits draws them" in text
     assert "features='digits'" in text
+
+
+def test_a_network_alone_is_no_task_that_could_confirm(url, capsys):
+    """It has neither splits nor a recipe, so no task that a user could give is the one that was asked for."""
+    table = TensorDataset(torch.zeros(8, 4), torch.arange(8) % 2)
+    told(direction="minimize", evaluations=1, features=network, examples=table)
+    text = reported(url)
+    assert "Confirm it in your own loop, with other seeds." in text
+    assert "Study('my loop', features=network, examples=examples, direction='minimize'" in text
+    assert main(["confirm", "my loop"]) == 2
+    said = "run 'my loop' is a study of a network, which has no recipe, so its winners cannot be retrained here"
+    assert said in capsys.readouterr().err
+    alike = Task("my loop", network, lambda: Splits(train=table, validation=table, test=table))
+    with pytest.raises(BadUse, match="is a study of a network"):
+        confirm("my loop", task=alike)
 
 
 def test_a_report_on_a_task_that_was_given_in_python_names_calls(url):

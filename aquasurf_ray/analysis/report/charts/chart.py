@@ -6,7 +6,7 @@ NaN is a gap. Colours are indices into a palette, so that each renderer has one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -128,12 +128,14 @@ def width_of(marks: Sequence[Mark]) -> float:
 @dataclass(frozen=True)
 class Axis:
     """A title with its unit, and the initial range; None fits the data. An axis of counts is `whole`: half an epoch is
-    no tick."""
+    no tick. `labels` are the only ticks, by their places.
+    """
 
     title: str = ""
     range: tuple[float, float] | None = None
     ticks: bool = True
     whole: bool = False
+    labels: Mapping[float, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ def _set_axis(axes: Axes, which: Literal["x", "y"], axis: Axis) -> None:
         axes.set(**{f"{which}lim": axis.range})
     if axis.whole:
         axes.locator_params(which, integer=True)
+    if axis.labels:
+        axes.set(**{f"{which}ticks": list(axis.labels), f"{which}ticklabels": list(axis.labels.values())})
     if not axis.ticks:
         axes.set(**{f"{which}ticks": []})
 

@@ -84,6 +84,8 @@ def _axis(axis: Axis) -> Json:
     made: Json = {"title": {"text": axis.title}, "zeroline": False, "automargin": True}
     if axis.range is not None:
         made["range"] = list(axis.range)
+    if axis.labels:
+        made |= {"tickmode": "array", "tickvals": list(axis.labels), "ticktext": list(axis.labels.values())}
     return made | ({} if axis.ticks else {"showticklabels": False, "ticks": "", "showgrid": False})
 
 

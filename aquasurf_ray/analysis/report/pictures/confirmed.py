@@ -38,13 +38,15 @@ def confirmed(findings: Findings) -> Chart | None:
         return None
     best, *_ = sorted(found, key=lambda row: -found[row].merit)
     seeds = sorted({mean.n for mean in found.values()})
+    n = counted(seeds[-1], "additional seed")
+    n = n if len(seeds) == 1 else f"{seeds[0]} to {n}"
     words = (
-        f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
+        f"{counted(len(found), 'function')} {'was' if len(found) == 1 else 'were'} retrained with {n}. Best mean: "
         f"{readable(best.function)} with {findings.value(found[best].mean):z.4f}, down from "
         f"{findings.value(best.score):z.4f} at selection.{_diverged_text(findings)}"
     )
     rows = [_Row(row.function, row.baseline, row.score, mean) for row, mean in found.items()]
-    return _chart(findings, rows, findings.metric_name, words)
+    return _chart(findings, rows, findings.metric_name, words, "Retrained with additional seeds")
 
 
 def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
@@ -54,14 +56,21 @@ def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
         return None
     lost = len(means) - len(rows)
     n, split = len(found.seeds), found.judge
+    words = (
+        f"{verdict(found)} Means over {counted(n, 'seed')} on the {split} split, with 95% intervals"
+        f"{_at_selection(found)}.{f' {lost} more diverged.' if lost else ''}"
+    )
+    return _chart(findings, rows, on_split(found.metric.name, split), words, "Confirmed with additional seeds")
+
+
+def _at_selection(found: Confirmation) -> str:
+    """Return what the score at selection is, or why there is none."""
+    if found.selected_by is not None and found.has_other_metric:
+        return f"; the run selected by its {found.selected_by.name}, which does not compare"
     selected = "that of the search, on the validation split"
     if found.is_told:
         selected = "what the run was told, whose trainings may differ from the task's in more than the seed"
-    words = (
-        f"{verdict(found)} Means over {counted(n, 'seed')} on the {split} split, with 95% intervals; the "
-        f"score at selection is {selected}.{f' {lost} more diverged.' if lost else ''}"
-    )
-    return _chart(findings, rows, on_split(found.metric.name, split), words)
+    return f"; the score at selection is {selected}"
 
 
 class _Row(NamedTuple):
@@ -71,7 +80,7 @@ class _Row(NamedTuple):
     mean: SeedMean
 
 
-def _chart(findings: Findings, found: list[_Row], axis: str, words: str) -> Chart:
+def _chart(findings: Findings, found: list[_Row], axis: str, words: str, title: str) -> Chart:
     rows = sorted(found, key=lambda row: row.mean.merit)[-SHOWN:]  # the best on top
     lowest, highest = _ends(findings, rows)
     scores = np.array([row.mean.merit for row in rows])
@@ -83,18 +92,18 @@ def _chart(findings: Findings, found: list[_Row], axis: str, words: str) -> Char
     )
     selected = np.array([np.nan if row.selected is None else row.selected for row in rows])
     heights = np.arange(len(rows), dtype=np.float64)
-    means, before = (np.array([findings.value(max(x, lowest)) for x in each]) for each in (scores, selected))
-    shown = value_range(findings, lowest, highest)
+    sign = 1.0 if findings.judged_metric.higher_is_better else -1.0
+    means, before = (sign * np.maximum(each, lowest) for each in (scores, selected))
+    shown = value_range(findings.judged_metric, lowest, highest)
     whole_names = tuple(row.function for row in rows)
-    marks: list[Mark] = [
-        Points("score at selection", before, heights, (), GREY, symbol="x"),
-        Intervals("mean, 95% interval", names, whole_names, means, ends[:, 0], ends[:, 1]),
-    ]
+    marks: list[Mark] = [Intervals("mean, 95% interval", names, whole_names, means, ends[:, 0], ends[:, 1])]
+    if not np.isnan(before).all():
+        marks.insert(0, Points("score at selection", before, heights, (), GREY, symbol="x"))
     marks += _arrows(ends, shown)
     off = (("", scores < lowest), (" at selection", selected < lowest))
     words += "".join(f" {below.sum()}{kind} off the axis, drawn at its edge." for kind, below in off if below.any())
     panel = Panel(tuple(marks), Axis(axis, shown), Axis())
-    return Chart("confirmed", "Confirmed with additional seeds", words, (panel,), height=120 + 34 * len(rows))
+    return Chart("confirmed", title, words, (panel,), height=120 + 34 * len(rows))
 
 
 def _arrows(ends: Floats, shown: tuple[float, float]) -> list[Points]:
@@ -133,7 +142,7 @@ def _ends(findings: Findings, rows: list[_Row]) -> tuple[float, float]:
 def _interval(findings: Findings, mean: SeedMean) -> tuple[float, float]:
     if mean.mean is None or mean.low is None or mean.high is None:
         return np.nan, np.nan
-    return findings.task.metric.interval(mean.mean, mean.low, mean.high)
+    return findings.judged_metric.interval(mean.mean, mean.low, mean.high)
 
 
 def _diverged_text(findings: Findings) -> str:

@@ -11,6 +11,7 @@ from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Line, M
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.ranking import confirmed_means
+from aquasurf_ray.counted import counted
 from aquasurf_ray.store import LeaderboardRow
 from aquasurf_ray.store.verbs.reading.leaderboard import front
 from aquasurf_ray.training_metrics import Split, on_split
@@ -19,14 +20,12 @@ NOT_CONFIRMED = ", not confirmed"
 
 
 def costs(findings: Findings) -> Chart | None:
-    """Draw score against step time, for completed trainings of functions with a measured cost.
+    """Draw the score of each function, that of its best training, against its step time, where that was measured.
 
     After a confirmation, scores are those of the split that judged: confirmed means, of which the front is, and for all
     other functions, which have marks of their own, the score of their single training.
     """
-    rows = _judged(
-        [row for row in findings.board if row.time_ratio is not None and row.stopped_early is None], findings
-    )
+    rows = _judged([row for row in findings.winners if row.time_ratio is not None], findings)
     if not rows:
         return None
     means = confirmed_means(findings.confirmation)
@@ -41,15 +40,14 @@ def costs(findings: Findings) -> Chart | None:
     # By rising cost, as a step line is drawn; the front is given best first, which is most expensive first.
     ascending = [row for row in reversed(best) if row.score >= floor]
     x = np.array([row.time_ratio for row in ascending], dtype=np.float64)
-    y = np.array([findings.value(row.score) for row in ascending])
+    metric = findings.judged_metric
+    y = np.array([metric.value(row.score) for row in ascending], dtype=np.float64)
     of = " of the confirmed" if confirmed else ""
     marks.append(Line(f"Pareto front{of}", x, y, colour=1, step=True, hover=False))
     edge = on_the_edge(scores, "drawn at its edge")
-    shown = [
-        f"{readable(r.function)} {findings.value(r.score):z.4f} at {r.time_ratio:.2f} times ReLU" for r in best[:5]
-    ]
+    shown = [f"{readable(r.function)} {metric.value(r.score):z.4f} at {r.time_ratio:.2f} times ReLU" for r in best[:5]]
     words = (
-        f"{len(rows)} trainings{edge}. No {'confirmed ' if confirmed else ''}function beats the "
+        f"{counted(len(rows), 'function')}{edge}. No {'confirmed ' if confirmed else ''}function beats the "
         f"{_functions(len(best))} on the Pareto front in both score and cost: {'; '.join(shown)}."
     )
     if 0 < len(confirmed) < len(rows):
@@ -69,7 +67,7 @@ def _points(findings: Findings, rows: list[LeaderboardRow], floor: float, note: 
         group = [row for row in rows if row.baseline == bool(is_baseline)]
         if group:
             x = np.array([row.time_ratio for row in group], dtype=np.float64)
-            y = np.array([findings.value(max(row.score, floor)) for row in group])
+            y = np.array([findings.judged_metric.value(max(row.score, floor)) for row in group], dtype=np.float64)
             names = tuple(row.function for row in group)
             shown: Symbol = "x" if note == NOT_CONFIRMED else symbol
             marks.append(Points(f"{name}{note}", x, y, names, colour, symbol=shown))
@@ -81,14 +79,16 @@ def _judged(rows: list[LeaderboardRow], findings: Findings) -> list[LeaderboardR
     if found is None:
         return rows
     means = confirmed_means(found)
-    single = {row.function: row.test_score if found.judge == "test" else row.score for row in reversed(rows)}
-    scores = [(row, means.get(row.function, single[row.function])) for row in rows]
+    single = {row.function: row.test_score if found.judge == "test" else row.score for row in rows}
+    if found.has_other_metric:  # of which no single training has a value
+        single = {}
+    scores = [(row, means.get(row.function, single.get(row.function))) for row in rows]
     return [replace(row, score=score) for row, score in scores if score is not None]
 
 
 def _axis(findings: Findings) -> str:
     split: Split = "validation" if findings.confirmation is None else findings.confirmation.judge
-    return on_split(findings.task.metric.name, split)
+    return on_split(findings.judged_metric.name, split)
 
 
 def _functions(n: int) -> str:

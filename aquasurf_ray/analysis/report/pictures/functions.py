@@ -52,7 +52,7 @@ def _number(findings: Findings, row: LeaderboardRow) -> str:
     found = findings.headline(row)
     confirmed = "confirmed " if found.is_confirmed else ""
     kind = _standing(findings, row)
-    number = f"{confirmed}{found.metric_name(findings.task.metric)} {findings.value(found.score):z.4f}"
+    number = f"{confirmed}{found.text}"
     return f"{kind}, {number}" if kind else number
 
 

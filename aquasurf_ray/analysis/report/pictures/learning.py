@@ -54,7 +54,7 @@ def _end(findings: Findings, marks: list[Line]) -> Panel | None:
     better = ends[ends >= lowest_shown(ends)]
     # As much below the better ends as these span: so far do their curves rise in their last third.
     floor = max(float(better.min() - np.ptp(better)), float(np.nanmin(scores)))
-    axis = Axis(findings.metric_name, value_range(findings, floor, float(np.nanmax(scores))))
+    axis = Axis(findings.metric_name, value_range(findings.task.metric, floor, float(np.nanmax(scores))))
     return Panel(tuple(curves), Axis("epoch", whole=True), axis, f"epochs {first:.0f} to {last:.0f}", legend=False)
 
 

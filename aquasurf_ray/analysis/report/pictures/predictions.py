@@ -7,6 +7,7 @@ import numpy as np
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Line, Panel, Points
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.counted import counted
 
 
 def predictions(findings: Findings) -> Chart | None:
@@ -28,7 +29,7 @@ def predictions(findings: Findings) -> Chart | None:
         Points("suggestions", x, y, tuple(row[0] for row in known)),
     )
     edge = on_the_edge(measured, "drawn at its edge", floor)
-    words = f"{len(known)} suggestions{_correlation(predicted, measured)}{edge}."
+    words = f"{counted(len(known), 'suggestion')}{_correlation(predicted, measured)}{edge}."
     axes = Axis(f"predicted {findings.metric_name}"), Axis(f"measured {findings.metric_name}")
     return Chart("predictions", "Predicted vs. measured", words, (Panel(marks, *axes),))
 

@@ -44,7 +44,7 @@ def progress(findings: Findings) -> Chart | None:
         marks.append(Line(name, np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5))
     axes = (
         Axis("evaluation", (0.0, len(scores) + 1.0), whole=True),
-        Axis(findings.metric_name, value_range(findings, floor, np.nanmax(scores))),
+        Axis(findings.metric_name, value_range(findings.task.metric, floor, np.nanmax(scores))),
     )
     panel = Panel(tuple(marks), *axes)
     return Chart("progress", "Best so far", _words(findings, scores), (panel,), metric_is_vertical=True)
@@ -72,8 +72,7 @@ def _best_mean(findings: Findings) -> str:
         return ""
     what = f"Confirmed ({best.confirmed})" if best.is_confirmed else f"Best mean of {len(best.row.seeds)} seeds"
     at = f", trained with {best.recipe_change}," if best.recipe_change else ""
-    name = best.metric_name(findings.task.metric)
-    return f" {what}: {readable(best.function)}{at} with {name} {findings.value(best.score):z.4f}."
+    return f" {what}: {readable(best.function)}{at} with {best.text}."
 
 
 def _score(score: float | None) -> float:

@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
+from aquasurf_ray.store import TaskMetric
 from aquasurf_ray.training_metrics import on_split
 
 WINNERS = 4  # more lines than that, with the reference's, cannot be told apart
@@ -34,7 +35,10 @@ def rates(findings: Findings) -> Chart | None:
         name = marked(short_name(function.function), baseline=function.baseline, reference=function is found.over)
         marks.append(Line(name, x, y, colour=colour, dash=dash, hover=False))
         marks.append(Points(name, x, y, (function.function,) * len(x), colour=colour, shown=False))
-    title = "learning rate, log2 of the factor on the recipe's" if is_rate else str(found.tuning.field)
+    title = "learning rate, as a factor on the recipe's" if is_rate else str(found.tuning.field)
+    values = [value for change in found.tuning.changes if (value := found.tuning.value(change)) is not None]
+    # Rates are drawn at even distances of their logarithms, with the factors that the caption has.
+    labels = {float(np.log2(value)): f"{value:g}" for value in sorted(values)} if is_rate else {}
     n = len(found.tuning.seeds)
     best = [f"{readable(each.function)} is best at {_rate(each)}" for each in shown]
     words = (
@@ -42,8 +46,8 @@ def rates(findings: Findings) -> Chart | None:
         f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "
         "a line that leaves the picture is poorer there."
     )
-    axis = Axis(on_split(found.metric.name), _range(findings, shown))
-    panel = Panel(tuple(marks), Axis(title), axis)
+    axis = Axis(on_split(found.metric.name), _range(found.metric, shown))
+    panel = Panel(tuple(marks), Axis(title, labels=labels), axis)
     return Chart("rates", f"Score over {'learning rate' if is_rate else found.tuning.field}", words, (panel,))
 
 
@@ -55,14 +59,14 @@ def _curve(found: Confirmation, function: ConfirmedFunction, is_rate: bool) -> t
     return np.log2(x) if is_rate else x, y
 
 
-def _range(findings: Findings, functions: Sequence[ConfirmedFunction]) -> tuple[float, float] | None:
+def _range(metric: TaskMetric, functions: Sequence[ConfirmedFunction]) -> tuple[float, float] | None:
     """Return the axis for the better means and each function's best one; a rate that spoils a function lies below."""
     means = [[mean.mean for mean in each.tried.values() if mean.mean is not None] for each in functions]
     known = np.array([mean for each in means for mean in each])
     if not len(known):
         return None
     lowest = min([lowest_shown(known), *(max(each) for each in means if each)])
-    return value_range(findings, float(lowest), float(known.max()))
+    return value_range(metric, float(lowest), float(known.max()))
 
 
 def _rate(function: ConfirmedFunction) -> str:

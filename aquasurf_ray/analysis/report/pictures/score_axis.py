@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import Floats
-from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.store import TaskMetric
 
 WORST_SHARE = 0.35  # of the scores: so many may be drawn at the lower edge
 
@@ -35,8 +35,8 @@ def on_the_edge(scores: Floats, drawn: str, floor: float | None = None) -> str:
     return f"; {n} off the axis, {drawn}" if n else ""
 
 
-def value_range(findings: Findings, lowest: float, highest: float) -> tuple[float, float]:
+def value_range(metric: TaskMetric, lowest: float, highest: float) -> tuple[float, float]:
     """Return the axis for scores from the lowest to the highest, as values of the metric, with a margin."""
     margin = 0.05 * (highest - lowest) or 0.01
-    low, high = sorted((findings.value(lowest - margin), findings.value(highest + margin)))
+    low, high = sorted(score if metric.higher_is_better else -score for score in (lowest - margin, highest + margin))
     return low, high

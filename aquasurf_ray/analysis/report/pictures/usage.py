@@ -8,6 +8,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Panel, Points, Spans
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.counted import counted
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import RequestedEvaluation
 
@@ -44,12 +45,13 @@ def _words(
     # From the first training to the last end, so a pause between two sessions counts as idle.
     n, wall = len(set(workers)), float(end.max() - start.min()) * unit
     devices = sorted({f"{w.evaluation.n_devices or 1} x {w.evaluation.device}" for w in own if w.evaluation.device})
-    busy = (
-        f"; {n} worker{'s were' if n > 1 else ' was'} busy {trained / (n * wall):.0%} of the time" if wall > 0 else ""
-    )
+    busy = ""
+    if wall > 0:
+        busy = f"; {counted(n, 'worker')} {'was' if n == 1 else 'were'} busy {trained / (n * wall):.0%} of the time"
     coloured = " Orange ones diverged." if any(w.evaluation.status == "diverged" for w in own) else ""
     where = ", ".join(devices) or "unknown devices"
-    return f"{len(own)} trainings took {duration_text(trained)} on {where}{busy}.{coloured}"
+    n_own = counted(len(own), "training")
+    return f"{n_own} of this run took {duration_text(trained)} on {where}{busy}.{coloured}"
 
 
 def _times(request: RequestedEvaluation) -> tuple[datetime, datetime] | None:
