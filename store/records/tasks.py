@@ -16,6 +16,19 @@ BOUNDS = ("low", "high")
 """The keys of a metric's range in a task's spec; one that is not there is no bound, or is not known."""
 
 
+_OWN_LOOPS = ("study", "trainable")
+
+
+def is_own_loop(spec: Mapping[str, Any]) -> bool:
+    """Return whether a task's values come from a loop or trainable of the user's own, which its digest cannot tell from
+    another one of the same name.
+
+    >>> is_own_loop({"name": "exp", "study": "exp"}), is_own_loop({"name": "digits"})
+    (True, False)
+    """
+    return any(key in spec for key in _OWN_LOOPS)
+
+
 def bounds_in(spec: Mapping[str, Any]) -> dict[str, float]:
     """Return the range of the metric in a task's spec, as far as the spec has it.
 
