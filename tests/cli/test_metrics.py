@@ -14,6 +14,7 @@ from aquasurf_ray.cli.main import main
 from aquasurf_ray.cli.terminal.output import print_table
 from aquasurf_ray.cli.terminal.paper_table import cell
 from aquasurf_ray.store import (
+    ACCURACY,
     CostRecord,
     EvaluationResult,
     FunctionRow,
@@ -21,7 +22,6 @@ from aquasurf_ray.store import (
     NewRun,
     Store,
     SuggestionRecord,
-    TaskMetric,
     this_process,
 )
 
@@ -181,4 +181,4 @@ def test_a_number_that_is_rounded_to_zero_has_no_sign(capsys):
     ]
     assert cell(-0.00001) == "0.0000"
     level = PairedDifference(-0.0001, 0.9, low=-0.0002, high=0.0001)
-    assert difference_text(TaskMetric(), level, signed=True) == "+0.0 points [0.0, 0.0]"
+    assert difference_text(ACCURACY, level, signed=True) == "+0.0 points [0.0, 0.0]"

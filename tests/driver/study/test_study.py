@@ -527,6 +527,17 @@ def test_a_study_of_a_task_shares_its_results_and_is_the_run_that_a_search_makes
     assert other.ask().function not in {each.function for each in evaluations(url)}, "nothing is trained again"
 
 
+def test_a_value_that_the_tasks_metric_cannot_have_is_refused(make):
+    study = make(task="digits", evaluations=4, features="outputs")
+    trial = study.ask()
+    with pytest.raises(
+        BadUse, match=r"metric accuracy of task 'digits' is declared to lie in \[0, 1\], got 85.5; tell"
+    ):
+        study.tell(trial, 85.5)
+    study.tell(trial, 1.0 + 1e-7)  # a mean in float32
+    study.tell(study.ask(), float("inf"))
+
+
 def test_values_of_ones_own_are_kept_apart_from_those_of_the_task(make, url):
     told(make("one", features="outputs"), 3)
     told(make("two", features="outputs"), 2)

@@ -24,6 +24,7 @@ from aquasurf_ray.cli.terminal.confirmation import print_confirmation
 from aquasurf_ray.driver.verbs.repeat_command import command_of
 from aquasurf_ray.store import Store
 from aquasurf_ray.tasks import load_task
+from aquasurf_ray.training_metrics import on_split
 
 OPTIONS = {"candidates": 20, "first_candidates": 20}
 
@@ -34,10 +35,10 @@ def url(tmp_path, monkeypatch):
     return f"sqlite:///{tmp_path}/s.db"
 
 
-def told(**options):
+def told(value=merit, **options):
     with Study("my loop", **OPTIONS, **options) as study:
         for trial in study:
-            study.tell(trial, merit(trial.function))
+            study.tell(trial, value(trial.function))
 
 
 def reported(url):
@@ -47,6 +48,34 @@ def reported(url):
     chart = functions(findings)
     text = html.unescape(re.sub(r"<[^>]+>", "", front(findings) + reproduction(findings)))
     return text + (chart.words if chart else "")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "val_accuracy", "rmse", "perplexity", "val_loss", "score", "value"])
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_tables_have_the_values_under_any_name_of_a_metric(url, capsys, metric, direction):
+    told(direction=direction, metric=metric, evaluations=1)
+    column, value = on_split(metric), merit("relu(x)")
+    assert main(["top", "my loop", "-n", "20", "--json"]) == 0
+    rows = {row["function"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["relu(x)"][column] == value
+    assert main(["show", "relu(x)", "--json"]) == 0
+    (evaluation,) = json.loads(capsys.readouterr().out)["evaluations"]
+    assert evaluation[column] == value
+    assert main(["top", "my loop", "-n", "20"]) == 0
+    assert f"  {value:.4f}  " in capsys.readouterr().out
+    assert main(["show", "relu(x)"]) == 0
+    assert f"{column:<16} {value:.4f}" in capsys.readouterr().out
+
+
+def test_accuracies_in_percent_are_no_fractions_and_their_differences_no_points(url, tmp_path):
+    with Study("my loop", direction="maximize", metric="accuracy", evaluations=1, **OPTIONS) as study:
+        for trial in study:
+            study.tell(trial, 80.5 + 5 * (trial.number > 7))
+    text = reported(url)
+    assert "is 5 accuracy better than relu(x)" in text
+    assert "points" not in text
+    assert main(["export", "my loop", "--format", "act-bench", "--output", str(tmp_path / "act-bench.json")]) == 0
+    assert json.loads((tmp_path / "act-bench.json").read_text())["relu(x)"]["Validation Accuracy"] == 80.5
 
 
 @pytest.mark.parametrize("study", [False, True])
@@ -102,7 +131,12 @@ def test_a_report_on_a_loop_with_the_spectra_of_a_task_names_its_commands(url):
 
 
 def test_a_report_on_a_task_that_was_given_in_python_names_calls(url):
-    told(task=load_task("digits"), evaluations=1, features="outputs")
+    told(
+        lambda function: 0.25 if function == "relu(x)" else 0.5,
+        task=load_task("digits"),
+        evaluations=1,
+        features="outputs",
+    )
     text = reported(url)
     assert "Confirm it in Python, with its task: aquasurf_ray.driver.confirm('my loop', task=task)" in text
     assert "from aquasurf_ray import search\nsearch(task, space='three-node', evaluations=1" in text
