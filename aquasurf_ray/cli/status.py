@@ -18,6 +18,8 @@ from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, pri
 from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, run_settings, status_document
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 from aquasurf_ray.counted import counted
+from aquasurf_ray.recipe_change import with_change
+from aquasurf_ray.value_text import value_text
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -59,7 +61,7 @@ def status(
         print_json(documents[0] | now | {"other_verdicts": others} if name else documents)
         return
     documents = [doc | {"best_function": readable(doc["best_function"] or "") or None} for doc in documents]
-    if name:
+    if name:  # which has a line for the change of the recipe
         _print_status(documents[0])
         for line in others:
             print(f"\n{line}")
@@ -67,7 +69,7 @@ def status(
     elif documents:
         filled = {column for document in documents for column, value in document.items() if value is not None}
         columns = [column for column in OVERVIEW_COLUMNS if column in filled or column not in OF_MEANS]
-        shown = [document | {"evaluations": _in_total(document)} for document in documents]
+        shown = [document | {"evaluations": _in_total(document)} | _best_trained(document) for document in documents]
         print_rows(columns, [[document[column] for column in columns] for document in shown], Format.table)
         for document in documents:
             # A dead driver cannot report its death itself, so the overview does, with the command that helps.
@@ -101,7 +103,7 @@ def _print_status(document: dict[str, Any]) -> None:
             del lines[often_unknown]
     width = max(map(len, lines))
     for key, value in lines.items():
-        shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+        shown = "-" if value is None else value_text(value) if isinstance(value, float) else value
         print(f"{key:<{width}}  {shown}")
     if failures:
         print("\nfailed:")
@@ -114,6 +116,12 @@ def _print_status(document: dict[str, Any]) -> None:
         print(
             f"and {len(divergences) - DIVERGENCES_SHOWN} more; by reason: aquasurf query --example diverged --set {run}"
         )
+
+
+def _best_trained(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the best function with the change of the recipe that it was trained with."""
+    best, change = document["best_function"], document["best_recipe_change"]
+    return {"best_function": best and with_change(best, change or "")}
 
 
 def _in_total(document: dict[str, Any]) -> str:

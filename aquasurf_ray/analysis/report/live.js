@@ -118,7 +118,7 @@ async function refusal(path, sent) {
 function bestText(run) {
   if (run.best === null) return "";
   const kind = run.confirmed ? ` (confirmed: ${run.confirmed})` : run.averaged ? ` (mean over ${run.averaged} seeds)` : "";
-  return `${run.metric} ${number(run.best, 4)}${kind}`;
+  return `${run.metric} ${metricText(run.best)}${kind}`;
 }
 
 function showNow(now) {

@@ -166,6 +166,15 @@ def test_the_state_of_a_run_has_its_progress_workers_failures_and_last_events(ru
     assert any("started on worker-" in text for text in texts)
 
 
+def test_a_function_is_named_with_the_rate_that_it_was_trained_at(run):
+    store, _ = run
+    confirmation = store.run(f"{NAME}-confirm")
+    with serving(store) as port:
+        now = json.loads(ask(port, f"{path_of(confirmation.name)}/status.json")[1])
+    assert any(" with learning_rate*2" in event["text"] for event in now["events"])
+    assert now["best_function"].endswith(" with learning_rate*2")
+
+
 def test_all_runs_of_the_store_are_listed_with_the_last_note(run):
     store, lease = run
     store.add_note(lease.run_id, "an early one")

@@ -17,7 +17,8 @@ from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.report.live import EventTail, run_now
 from aquasurf_ray.analysis.report.pictures.functions import functions
 from aquasurf_ray.analysis.report.pictures.kinds import KINDS
-from aquasurf_ray.analysis.report.summary import reproduction
+from aquasurf_ray.analysis.report.report_page import document
+from aquasurf_ray.analysis.report.summary import heading, reproduction
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.cli.terminal.confirmation import print_confirmation
@@ -65,6 +66,40 @@ def test_tables_have_the_values_under_any_name_of_a_metric(url, capsys, metric, 
     assert f"  {value:.4f}  " in capsys.readouterr().out
     assert main(["show", "relu(x)"]) == 0
     assert f"{column:<16} {value:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("scale", "best", "relu"),
+    [(1e-8, "2.000e-08", "3.300e-08"), (1e300, "2.000e+300", "3.300e+300"), (1.0, "2.0000", "3.3000")],
+)
+def test_one_text_of_a_value_in_the_terminal_the_report_and_the_page_of_watch(url, capsys, scale, best, relu):
+    values = {"relu(x)": 3.3 * scale, "tanh(x)": 2 * scale}
+    told(lambda function: values.get(function, 4 * scale), direction="minimize", metric="err", evaluations=1)
+    assert main(["top", "my loop", "-n", "20"]) == 0
+    table = capsys.readouterr().out
+    assert {best, relu} <= set(table.split())
+    assert main(["status", "my loop"]) == 0
+    assert capsys.readouterr().out.split("best err")[1].split()[0] == best
+    with Store.open(url) as store:
+        run, tail = store.run("my loop"), EventTail(store, store.run("my loop"))
+        assert any(f"val_err {best}" in event["text"] for event in run_now(store, run, tail)["events"] or [])
+        shown = heading(read_findings(store, "my loop", "", quick=True))
+    assert f"with val_err <b>{best}</b>, relu(x) {relu}." in shown
+
+
+def test_a_value_of_zero_has_no_sign(url, capsys):
+    told(lambda function: 0.0, direction="minimize", evaluations=1)
+    assert main(["status", "my loop"]) == 0
+    assert capsys.readouterr().out.split("best value")[1].split()[0] == "0.0000"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_huge_value_is_drawn_without_warnings(url):
+    told(lambda function: 1e308 if function == "relu(x)" else 0.5, direction="maximize", evaluations=1)
+    with Store.open(url) as store:
+        found = document(read_findings(store, "my loop", "", quick=True))
+    assert "0" * 20 not in json.dumps(found)
+    assert "1.000e+308" in found["heading"]
 
 
 def test_accuracies_in_percent_are_no_fractions_and_their_differences_no_points(url, tmp_path):

@@ -17,6 +17,7 @@ from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.value_text import value_text
 
 SHOWN = 20
 
@@ -40,8 +41,8 @@ def confirmed(findings: Findings) -> Chart | None:
     seeds = sorted({mean.n for mean in found.values()})
     words = (
         f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
-        f"{readable(best.function)} with {findings.value(found[best].mean):z.4f}, down from "
-        f"{findings.value(best.score):z.4f} at selection.{_diverged_text(findings)}"
+        f"{readable(best.function)} with {value_text(findings.value(found[best].mean))}, down from "
+        f"{value_text(findings.value(best.score))} at selection.{_diverged_text(findings)}"
     )
     rows = [_Row(row.function, row.baseline, row.score, mean) for row, mean in found.items()]
     return _chart(findings, rows, findings.metric_name, words)

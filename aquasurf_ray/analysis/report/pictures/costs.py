@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.studies.ranking import confirmed_means
 from aquasurf_ray.store import LeaderboardRow
 from aquasurf_ray.store.verbs.reading.leaderboard import front
 from aquasurf_ray.training_metrics import Split, on_split
+from aquasurf_ray.value_text import value_text
 
 NOT_CONFIRMED = ", not confirmed"
 
@@ -46,7 +47,8 @@ def costs(findings: Findings) -> Chart | None:
     marks.append(Line(f"Pareto front{of}", x, y, colour=1, step=True, hover=False))
     edge = on_the_edge(scores, "drawn at its edge")
     shown = [
-        f"{readable(r.function)} {findings.value(r.score):z.4f} at {r.time_ratio:.2f} times ReLU" for r in best[:5]
+        f"{readable(r.function)} {value_text(findings.value(r.score))} at {r.time_ratio:.2f} times ReLU"
+        for r in best[:5]
     ]
     words = (
         f"{len(rows)} trainings{edge}. No {'confirmed ' if confirmed else ''}function beats the "

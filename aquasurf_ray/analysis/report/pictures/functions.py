@@ -17,6 +17,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.reference import standing
 from aquasurf_ray.analysis.studies.run_origin import knows_task
 from aquasurf_ray.store import LeaderboardRow
+from aquasurf_ray.value_text import value_text
 
 SHOWN = 6
 _X = np.linspace(-5.0, 5.0, 401)
@@ -52,7 +53,7 @@ def _number(findings: Findings, row: LeaderboardRow) -> str:
     found = findings.headline(row)
     confirmed = "confirmed " if found.is_confirmed else ""
     kind = _standing(findings, row)
-    number = f"{confirmed}{found.metric_name(findings.task.metric)} {findings.value(found.score):z.4f}"
+    number = f"{confirmed}{found.metric_name(findings.task.metric)} {value_text(findings.value(found.score))}"
     return f"{kind}, {number}" if kind else number
 
 
