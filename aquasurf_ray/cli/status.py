@@ -11,6 +11,7 @@ import typer
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import best_of_run, other_confirmations
+from aquasurf_ray.analysis.studies.run_origin import how_to_continue
 from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
@@ -71,11 +72,11 @@ def status(
         columns = [column for column in OVERVIEW_COLUMNS if column in filled or column not in OF_MEANS]
         shown = [document | {"evaluations": _in_total(document)} | _best_trained(document) for document in documents]
         print_rows(columns, [[document[column] for column in columns] for document in shown], Format.table)
-        for document in documents:
+        for run, document in zip(runs, documents, strict=True):
             # A dead driver cannot report its death itself, so the overview does, with the command that helps.
             if document["status"] == "dead":
-                again = f"aquasurf resume {shlex.quote(document['run'])}{where}"
-                print(f"the driver of run '{document['run']}' has died; resume with: {again}", file=sys.stderr)
+                again = how_to_continue(run.name, run.config, where)
+                print(f"the driver of run '{run.name}' has died; resume with: {again}", file=sys.stderr)
     else:
         print("no runs yet; start one with: aquasurf search digits")
 

@@ -124,6 +124,7 @@ function bestText(run) {
 function showNow(now) {
   const isRunning = now.status === "running";
   $("now-status").replaceChildren(statusElement(now.status), now.message ? `: ${now.message}` : "");
+  if (now.again) $("now-status").append("; resume with: ", element("code", now.again));
   $("now-bar").hidden = now.wanted === null;
   $("now-bar").max = Math.max(now.wanted, 1);
   $("now-bar").value = now.evaluations;

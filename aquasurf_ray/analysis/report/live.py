@@ -12,7 +12,7 @@ from typing import Any
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import Headline, best_of_run, finished_confirmation
-from aquasurf_ray.analysis.studies.run_origin import computes_spectra
+from aquasurf_ray.analysis.studies.run_origin import computes_spectra, how_to_continue
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import EventRecord, Run, RunActivity, RunStatus, Store
 from aquasurf_ray.training_metrics import on_split
@@ -104,8 +104,9 @@ class EventTail:
         return f"{text}: {data['message']}" if data.get("message") else text
 
 
-def run_now(store: Store, run: Run, tail: EventTail) -> Json:
-    """Return the state of a run now; `spectra` is None for a run that computes none."""
+def run_now(store: Store, run: Run, tail: EventTail, where: str = "") -> Json:
+    """Return the state of a run now; `spectra` is None for a run that computes none, `again` what continues a run whose
+    driver has died, with the option `where` that names the store."""
     status, activity = store.status(run.id), store.activity(run.id)
     now = activity_document(activity, store.failure_causes(run.id))
     events, row = tail.read(), _row(status, activity, best_of_run(store, status))
@@ -118,6 +119,7 @@ def run_now(store: Store, run: Run, tail: EventTail) -> Json:
         "spectra": status.spectra_done + status.spectra_diverged if computes_spectra(run.kind, run.config) else None,
         "candidates": status.n_candidates,
         "message": live["ending"] or status.run.message,
+        "again": how_to_continue(run.name, run.config, where) if row["status"] == "dead" else None,
         "per_hour": live["per_hour"],
         "seconds_left": live["seconds_left"],
         "age": live["age"],

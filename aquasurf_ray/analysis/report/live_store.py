@@ -36,7 +36,7 @@ class LiveRun:
     def now(self) -> Json:
         """Return the state of the run."""
         with self._reading:
-            return run_now(self._store, self._store.run(self._name), self._tail)
+            return run_now(self._store, self._store.run(self._name), self._tail, self._store_option)
 
     def document(self) -> Json:
         """Return `report_page.document` with its HTML, and a `version` that changes with it.

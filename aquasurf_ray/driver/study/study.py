@@ -214,8 +214,9 @@ class Study:
     def refuse_ended(self, trial: Trial) -> None:
         """Raise TrialEnded if a trial was told, failed or was lost, and BadUse if this Study is closed."""
         if trial.state != "open":
+            how = "failed" if trial.state == "failed" else f"was {trial.state}"
             raise TrialEnded(
-                f"trial {trial.number} of study '{self.name}' has ended already: it was {trial.state}; ask for another"
+                f"trial {trial.number} of study '{self.name}' has ended already: it {how}; ask for another"
             )
         self._refuse_closed()
 

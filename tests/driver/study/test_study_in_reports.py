@@ -23,7 +23,7 @@ from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.cli.terminal.confirmation import print_confirmation
 from aquasurf_ray.driver.verbs.repeat_command import command_of
-from aquasurf_ray.store import Store
+from aquasurf_ray.store import Store, this_process
 from aquasurf_ray.tasks import load_task
 from aquasurf_ray.training_metrics import on_split
 
@@ -176,6 +176,19 @@ def test_a_report_on_a_task_that_was_given_in_python_names_calls(url):
     assert "Confirm it in Python, with its task: aquasurf_ray.driver.confirm('my loop', task=task)" in text
     assert "from aquasurf_ray import search\nsearch(task, space='three-node', evaluations=1" in text
     assert not re.findall(r"aquasurf (confirm|explain|search) ", text)
+
+
+def test_commands_name_the_call_that_continues_a_study(url, capsys):
+    told(direction="maximize", evaluations=1)
+    assert main(["enqueue", "my loop", "sin(x)", "cos(x)"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "run 'my loop' is finished; train them with: Study('my loop', ..., evaluations=3)"
+    with Study("my loop", direction="maximize", **OPTIONS):
+        pass
+    with Store.open(url) as store:
+        store.end_sharing(store.share_run(store.run("my loop").id, this_process(), code_version="1"), "interrupted")
+    assert main(["stop", "my loop"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "resume it with: Study('my loop', ...)"
 
 
 def test_the_page_of_watch_shows_the_processes_of_a_study_and_its_rate(url):
