@@ -71,6 +71,7 @@ from .records.runs import EventRecord as EventRecord
 from .records.runs import NewRun as NewRun
 from .records.runs import NoteRecord as NoteRecord
 from .records.runs import Run as Run
+from .records.tasks import ACCURACY as ACCURACY
 from .records.tasks import FunctionRecord as FunctionRecord
 from .records.tasks import FunctionRow as FunctionRow
 from .records.tasks import TaskMetric as TaskMetric

@@ -16,6 +16,7 @@ from aquasurf_ray.cli.terminal.output import print_json, print_table
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.value_text import value_text
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.run_comparison import ComparedRun, RunComparison
@@ -104,7 +105,7 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "confirmed_by": "confirmed by",
         "confirmed_function": "best confirmed function",
         "confirmed_recipe_change": "its change of the recipe",
-        "reached": f"evaluations until {'both have a best' if goal is None else format(goal, 'z.4f')}",
+        "reached": f"evaluations until {'both have a best' if goal is None else value_text(goal)}",
     }
     for side in sides:
         # An empty cell would read as unknown.
@@ -126,4 +127,4 @@ def _plain(cell: Any) -> str:
     if cell is None:
         return "-"
     # Settings and scores share a column, so cells are formatted one by one and not by column.
-    return f"{cell:z.4f}" if isinstance(cell, float) else str(cell)
+    return value_text(cell) if isinstance(cell, float) else str(cell)

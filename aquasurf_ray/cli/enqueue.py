@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated
 
 import typer
 
+from aquasurf_ray.analysis.studies.run_origin import how_to_continue
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.output import user_code
 from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreOption
 
@@ -33,5 +33,5 @@ def enqueue(
         run = opened.run(name)
     # A finished run has spent its budget, so it needs this many evaluations more.
     if n_queued and run.status == "finished" and run.budget is not None:
-        command = f"aquasurf resume {shlex.quote(name)} --evaluations {run.budget + n_queued}"
-        print(f"run '{name}' is finished; train them with: {command}")
+        again = how_to_continue(name, run.config, store_option(store), run.budget + n_queued)
+        print(f"run '{name}' is finished; train them with: {again}")

@@ -13,6 +13,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Function, Modules, TaskName, TaskSeed
 from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.value_text import value_text
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.function_explanation import Explained
@@ -76,7 +77,7 @@ def _document(found: Explained) -> dict[str, Any]:
 
 
 def _print(found: Explained) -> None:
-    print(f"{found.words}\n\n{on_split(found.metric)} {found.value:z.4f}\n")
+    print(f"{found.words}\n\n{on_split(found.metric)} {value_text(found.value)}\n")
     has_roles = any(layer.role for layer in found.explanation.layers)
     rows = []
     for layer in found.explanation.layers:

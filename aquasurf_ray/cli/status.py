@@ -11,6 +11,7 @@ import typer
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import best_of_run, other_confirmations, verdict_of
+from aquasurf_ray.analysis.studies.run_origin import how_to_continue
 from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
@@ -18,6 +19,8 @@ from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, pri
 from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, run_settings, status_document
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 from aquasurf_ray.counted import counted
+from aquasurf_ray.recipe_change import with_change
+from aquasurf_ray.value_text import value_text
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -60,7 +63,7 @@ def status(
         print_json(documents[0] | now | {"verdict": said, "other_verdicts": others} if name else documents)
         return
     documents = [doc | {"best_function": _best_function(doc)} for doc in documents]
-    if name:
+    if name:  # which has a line for the change of the recipe
         _print_status(documents[0])
         for line in [*([said] if said else []), *others]:
             print(f"\n{line}")
@@ -68,13 +71,13 @@ def status(
     elif documents:
         filled = {column for document in documents for column, value in document.items() if value is not None}
         columns = [column for column in OVERVIEW_COLUMNS if column in filled or column not in OF_MEANS]
-        shown = [document | {"evaluations": _in_total(document)} for document in documents]
+        shown = [document | {"evaluations": _in_total(document)} | _best_trained(document) for document in documents]
         print_rows(columns, [[document[column] for column in columns] for document in shown], Format.table)
-        for document in documents:
+        for run, document in zip(runs, documents, strict=True):
             # A dead driver cannot report its death itself, so the overview does, with the command that helps.
             if document["status"] == "dead":
-                again = f"aquasurf resume {shlex.quote(document['run'])}{where}"
-                print(f"the driver of run '{document['run']}' has died; resume with: {again}", file=sys.stderr)
+                again = how_to_continue(run.name, run.config, where)
+                print(f"the driver of run '{run.name}' has died; resume with: {again}", file=sys.stderr)
     else:
         print("no runs yet; start one with: aquasurf search digits")
 
@@ -110,7 +113,7 @@ def _print_status(document: dict[str, Any]) -> None:
             del lines[often_unknown]
     width = max(map(len, lines))
     for key, value in lines.items():
-        shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+        shown = "-" if value is None else value_text(value) if isinstance(value, float) else value
         print(f"{key:<{width}}  {shown}")
     if failures:
         print("\nfailed:")
@@ -123,6 +126,12 @@ def _print_status(document: dict[str, Any]) -> None:
         print(
             f"and {len(divergences) - DIVERGENCES_SHOWN} more; by reason: aquasurf query --example diverged --set {run}"
         )
+
+
+def _best_trained(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the best function with the change of the recipe that it was trained with."""
+    best, change = document["best_function"], document["best_recipe_change"]
+    return {"best_function": best and with_change(best, change or "")}
 
 
 def _in_total(document: dict[str, Any]) -> str:

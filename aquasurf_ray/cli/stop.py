@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated
 
 import typer
 
+from aquasurf_ray.analysis.studies.run_origin import how_to_continue
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.open_store import store_option
+from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.output import print_json
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson, RunName, StoreOption
 
@@ -42,7 +42,8 @@ def stop(
     else:
         print(answer.text)
         if answer.state in ("dead", "not-running"):
-            print(f"resume it with: aquasurf resume {shlex.quote(name)}{store_option(store)}")
+            with open_store(store) as opened:
+                print(f"resume it with: {how_to_continue(name, opened.run(name).config, store_option(store))}")
     # Scripts that stop a run before maintenance need to know that its driver never answered.
     if answer.state == "silent":
         raise typer.Exit(1)

@@ -132,13 +132,15 @@ def _said(found: Transfer) -> str:
 
 def _print_plain(found: Transfer) -> None:
     print(f"{_title(found)}:\n")
-    print_table(COLUMNS, [list(_metrics(found, function).values()) for function in found.functions])
+    print_table(
+        COLUMNS, [list(_metrics(found, function).values()) for function in found.functions], differences=("gain", "p")
+    )
     print(f"\n{fill(_note(found), WIDTH)}\n\n{_verdict(found).sentence}")
 
 
 def _cells(found: Transfer) -> list[list[str]]:
     rows = [_metrics(found, function) for function in found.functions]
-    return [[cell(row[column]) for column in COLUMNS] for row in rows]
+    return [[cell(row[column], {"gain": row["mean"], "p": 1.0}.get(column)) for column in COLUMNS] for row in rows]
 
 
 def _print_markdown(found: Transfer) -> None:

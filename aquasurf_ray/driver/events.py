@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.recipe_change import with_change
+from aquasurf_ray.value_text import value_text
 
 if TYPE_CHECKING:
     from aquasurf_ray.store import EvaluationResult
@@ -316,7 +317,8 @@ class RunView:
             return ""
         function, value = self.best
         trained = with_change(readable(function), self.best_change)
-        return f"{value:z.4f} {trained}" if self.metric == "accuracy" else f"{self.metric} {value:.4g} {trained}"
+        named = "" if self.metric == "accuracy" else f"{self.metric} "
+        return f"{named}{value_text(value)} {trained}"
 
 
 class Callback(Protocol):

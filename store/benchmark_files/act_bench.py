@@ -5,8 +5,8 @@ writes them. Several seeds of a function become the median of each metric; a see
 than all others. A spectrum is written as the numbers that the caller's `cdf` returns for its stored feature.
 
 Trainings that were stopped early are not written: the format cannot mark them, and their metrics are not comparable
-with those of whole trainings. If the task's metric is not accuracy, the accuracies are NaN, and the three scores are
-written in addition.
+with those of whole trainings. If the task's metric is accuracy, the scores are written as the accuracies: studies have
+no others. If it is not, the accuracies are NaN, and the three scores are written in addition.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from aquasurf_ray.store.records.evaluations import EvaluationRecord
 from aquasurf_ray.store.records.imports import BenchmarkEntry
-from aquasurf_ray.store.records.tasks import TaskMetric
+from aquasurf_ray.store.records.tasks import ACCURACY, TaskMetric
 
 Cdf = Callable[[bytes], Sequence[float]]
 Title = tuple[str, str, bool]  # the title in the file, the column here, and whether higher is better
@@ -38,6 +38,7 @@ SCORES: tuple[Title, ...] = (
     ("Validation Score", "score", True),
     ("Test Score", "test_score", True),
 )
+_SCORES_BY_ACCURACY = {"train_accuracy": "train_score", "val_accuracy": "score", "test_accuracy": "test_score"}
 ALIASES = "Equivalent Activation Functions"
 CDF = "Fisher log eigenvalue CDF"
 
@@ -54,7 +55,7 @@ class Entry:
 
 def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None, metric: TaskMetric) -> int:
     """Write the entries one after the other; return how many."""
-    titles = titles_of(metric)
+    titles = [(title, _score_of(column, metric), more) for title, column, more in titles_of(metric)]
     return _write(file, ((entry.name, json.dumps(to_metrics(entry, cdf, titles))) for entry in entries))
 
 
@@ -70,7 +71,11 @@ def write_imported(file: IO[bytes], entries: Iterable[BenchmarkEntry], metric: T
 
 def titles_of(metric: TaskMetric) -> tuple[Title, ...]:
     """Return the metrics that are written for a task with this objective."""
-    return METRICS if metric.name == "accuracy" else METRICS + SCORES
+    return METRICS if metric.name == ACCURACY.name else METRICS + SCORES
+
+
+def _score_of(column: str, metric: TaskMetric) -> str:
+    return _SCORES_BY_ACCURACY.get(column, column) if metric.name == ACCURACY.name else column
 
 
 def _write(file: IO[bytes], members: Iterable[tuple[str, str]]) -> int:

@@ -23,9 +23,8 @@ from aquasurf_ray.store.records.evaluations import EvaluationResult
 from aquasurf_ray.store.records.imports import BenchmarkEntry
 from aquasurf_ray.store.records.packed import pack
 from aquasurf_ray.store.records.runs import LONGEST_NAME
-from aquasurf_ray.store.records.tasks import TaskMetric
+from aquasurf_ray.store.records.tasks import ACCURACY, TaskMetric
 
-ACCURACY = TaskMetric()
 _SQLITE = b"SQLite format 3\x00"  # the first bytes of every such file
 
 

@@ -28,6 +28,7 @@ from aquasurf_ray.store.database.schema import (
 from aquasurf_ray.store.merging.numbering import Merging, Note, Row
 from aquasurf_ray.store.verbs.results import METRICS, read_curve, read_learned
 from aquasurf_ray.store.verbs.store_core import chunks
+from aquasurf_ray.training_metrics import METRIC_NAMES
 
 _EVALUATIONS, _EPOCHS, _ATTEMPTS = table(Evaluation), table(Epoch), table(Attempt)
 _LEARNED = table(LearnedValue)
@@ -148,8 +149,12 @@ def _finished(row: Row) -> bool:
 
 
 def _measured(row: Row, curve: list[Row]) -> str:
-    """Return the measured values as text, in which NaN equals NaN."""
-    return repr([row["status"], *(row[name] for name in METRICS), *(sorted(epoch.items()) for epoch in curve)])
+    """Return the values that a training reached as text, in which NaN equals NaN.
+
+    How long it took and on what machine makes it no other result.
+    """
+    epochs = (sorted(_without(epoch, "seconds").items()) for epoch in curve)
+    return repr([row["status"], row["reason"], *(row[name] for name in METRIC_NAMES), *epochs])
 
 
 def _curve_here(merging: Merging, evaluation_id: int) -> list[Row]:

@@ -1,6 +1,7 @@
 """The merge of another store into this one, for machines that worked apart, or a laptop's search and a team's database.
 
-Functions are matched by fingerprint, tasks by digest, evaluations by task, function, seed and change of the
+Functions are matched by fingerprint, tasks by digest (those of a user's own loop by the instant at which they were
+created, because a digest says nothing about the loop), evaluations by task, function, seed and change of the
 recipe, runs as described in `store.merging.runs`. Nothing that is finished is lost, and nothing is duplicated. All is
 one transaction, so a merge that is killed has changed nothing, and repeating a merge changes nothing more. The other
 store is only read.
@@ -8,7 +9,8 @@ store is only read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,8 @@ from aquasurf_ray.store.merging.numbering import Merging, ParameterNames, Row
 from aquasurf_ray.store.merging.own_operators import OwnOperators
 from aquasurf_ray.store.merging.runs import MergedRun, RunMerge, live_runs, write_notes
 from aquasurf_ray.store.merging.source import lift_idle_limit, opened
-from aquasurf_ray.store.records.tasks import FunctionRow
+from aquasurf_ray.store.records.leases import LeaseOwner
+from aquasurf_ray.store.records.tasks import FunctionRow, is_own_loop
 from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.runs import to_owner
 from aquasurf_ray.store.verbs.store_core import StoreCore, chunks
@@ -110,7 +113,7 @@ class MergeVerbs(StoreCore):
         # Counted before and after: rows that both stores have are skipped by the database itself.
         before = {model: _n(here, model) for model in (Task, Function, Alias)}
         # In this order, because each step translates numbers of rows that the steps before it have brought here.
-        _merge_tasks(merging)
+        _merge_tasks(merging, self._is_dead)
         _merge_functions(merging, parameter_names, self.safe_url)
         runs = RunMerge(merging, self._is_dead)
         runs.begin()
@@ -163,11 +166,32 @@ def _n(here: sa.Connection, model: type[Base]) -> int:
     return int(here.execute(sa.select(sa.func.count()).select_from(table(model))).scalar_one())
 
 
-def _merge_tasks(merging: Merging) -> None:
+def _merge_tasks(merging: Merging, is_dead: Callable[[LeaseOwner], bool]) -> None:
+    left_out = {run["task_id"] for run in live_runs(merging.source.connection, is_dead)}
     for row in merging.source.rows(sa.select(table(Task)).order_by(Task.id)):
-        merging.here.execute(insert_or_skip(merging.here, Task), _without_id(row))
-        query = sa.select(Task.id).where(Task.digest == row.digest)
-        merging.tasks[row.id] = int(merging.here.execute(query).scalar_one())
+        if is_own_loop(row.spec):
+            merging.tasks[row.id] = _task_of_own_loop(merging, row, row.id in left_out)
+        else:
+            merging.here.execute(insert_or_skip(merging.here, Task), _without_id(row))
+            query = sa.select(Task.id).where(Task.digest == row.digest)
+            merging.tasks[row.id] = int(merging.here.execute(query).scalar_one())
+
+
+def _task_of_own_loop(merging: Merging, row: Any, left_out: bool) -> int:
+    """Return the number here of a task whose digest does not tell two loops apart: the one created at that instant.
+
+    The digest of another loop's task of that name stays with that task, and so does that of a run which is left out:
+    a study that begins here under its name would be given the task of the other store's loop.
+    """
+    query = sa.select(Task.id, Task.spec).where(Task.name == row.name, Task.created_at == row.created_at)
+    same = [task.id for task in merging.here.execute(query.order_by(Task.id)) if is_own_loop(task.spec)]
+    if same:
+        return int(same[0])
+    taken = merging.here.execute(sa.select(Task.id).where(Task.digest == row.digest)).first() is not None
+    moment = f"{row.digest} {row.created_at.isoformat()}"
+    number = hashlib.sha256(moment.encode()).hexdigest()[:32] if taken or left_out else row.digest
+    merging.here.execute(sa.insert(table(Task)), [_without_id(row) | {"digest": number}])
+    return int(merging.here.execute(sa.select(Task.id).where(Task.digest == number)).scalar_one())
 
 
 def _merge_functions(merging: Merging, parameter_names: ParameterNames | None, here: str) -> None:

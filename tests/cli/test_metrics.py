@@ -14,6 +14,7 @@ from aquasurf_ray.cli.main import main
 from aquasurf_ray.cli.terminal.output import print_table
 from aquasurf_ray.cli.terminal.paper_table import cell
 from aquasurf_ray.store import (
+    ACCURACY,
     CostRecord,
     EvaluationResult,
     FunctionRow,
@@ -21,7 +22,6 @@ from aquasurf_ray.store import (
     NewRun,
     Store,
     SuggestionRecord,
-    TaskMetric,
     this_process,
 )
 
@@ -123,7 +123,7 @@ def test_status_prints_the_best_in_the_metric_and_how_many_were_stopped(wine, ca
     assert {key: document[key] for key in wanted} == wanted
     assert document["stopped_early"] == 1
     lines = dict(line.rsplit("  ", 1) for line in said(capsys, "status", "one").splitlines())
-    assert {key.strip(): value for key, value in lines.items()}["best rmse"] == "0.25"
+    assert {key.strip(): value for key, value in lines.items()}["best rmse"] == "0.2500"
     (row,) = table(said(capsys, "status"))
     assert (row["metric"], row["best"]) == ("rmse", "0.2500")
 
@@ -173,12 +173,13 @@ def test_a_task_that_names_no_metric_is_of_a_time_when_it_was_accuracy(wine, cap
 
 def test_a_number_that_is_rounded_to_zero_has_no_sign(capsys):
     """A gain of -0.00001 in a table would read as a loss, and so would an end of an interval."""
-    print_table(["gain", "ratio"], [[-0.00001, -0.001], [-0.0, 0.5], [-0.0001, -0.5]], {"ratio": 2})
+    rows = [[-0.00001, -0.001], [-0.0, 0.5], [-0.0012, -0.5]]
+    print_table(["gain", "ratio"], rows, {"ratio": 2}, differences=["gain"])
     assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
         ["0.0000", "0.00"],
         ["0.0000", "0.50"],
-        ["-0.0001", "-0.50"],
+        ["-0.0012", "-0.50"],
     ]
-    assert cell(-0.00001) == "0.0000"
+    assert cell(-0.00001, 0.5) == "0.0000"
     level = PairedDifference(-0.0001, 0.9, low=-0.0002, high=0.0001)
-    assert difference_text(TaskMetric(), level, signed=True) == "+0.0 points [0.0, 0.0]"
+    assert difference_text(ACCURACY, level, signed=True) == "+0.0 points [0.0, 0.0]"

@@ -60,7 +60,6 @@ def test_a_picture_is_written_and_reported(url: str, tmp_path: Path, capsys) -> 
         (["plot", NAME, "progress", "-o", "p.pgf"], "must end in one of"),  # it would need LaTeX
         (["plot", NAME, "portrait", "-o", "p.png"], "portrait"),
         (["plot", NAME, "predictions", "-o", "p.png"], "no data for the picture 'predictions' yet"),
-        (["watch", "nobody"], "nobody"),
         (["watch", NAME, "--port", "70000"], "65535"),
     ],
 )
@@ -69,6 +68,22 @@ def test_bad_use_is_reported_in_a_line_and_leaves_nothing(arguments, said, url, 
     assert main([*arguments, "--store", url]) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_watch_may_be_started_before_the_run_or_the_database_exists(url, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("http.server.ThreadingHTTPServer.serve_forever", lambda server: None)
+    assert main(["watch", "nobody", "--store", url]) == 0
+    missing, served = capsys.readouterr().err.splitlines()
+    assert missing.startswith("run 'nobody' does not exist yet; the runs are ")
+    assert NAME in missing
+    assert served.endswith("/run/nobody shows run 'nobody'; Ctrl-C ends")
+    assert main(["watch", "--store", "sqlite:///soon.db"]) == 0
+    missing, served = capsys.readouterr().err.splitlines()
+    assert missing.startswith("there is no store at 'sqlite:///soon.db' yet")
+    assert list(tmp_path.iterdir()) == [], "reading creates nothing"
+    assert main(["watch", "--store", "sqlite:////nowhere/soon.db"]) == 2
+    assert "folder '/nowhere' does not exist" in capsys.readouterr().err
 
 
 def test_notes_on_a_run_are_stored_and_printed(url: str, capsys) -> None:

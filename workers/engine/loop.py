@@ -307,8 +307,9 @@ class TrainingLoop:
         return evaluate(network, self._sources[split], self.objective, self.arithmetic, self.device)
 
     def _accuracy(self, score: float) -> float | None:
-        """Return the score if it is an accuracy."""
-        return score if self.task.objective.metric.name == "accuracy" else None
+        """Return the metric's value if it is an accuracy."""
+        metric = self.task.objective.metric
+        return metric.score(score) if metric.name == "accuracy" else None
 
     def _stop_if_not_finite(self, total_loss: Tensor, epoch: int, step: int) -> None:
         broken = self.learned.diverged(self.team.total, self.team.size)

@@ -118,12 +118,13 @@ async function refusal(path, sent) {
 function bestText(run) {
   if (run.best === null) return "";
   const kind = run.confirmed ? ` (confirmed: ${run.confirmed})` : run.averaged ? ` (mean over ${run.averaged} seeds)` : "";
-  return `${run.metric} ${number(run.best, 4)}${kind}`;
+  return `${run.metric} ${metricText(run.best)}${kind}`;
 }
 
 function showNow(now) {
   const isRunning = now.status === "running";
   $("now-status").replaceChildren(statusElement(now.status), now.message ? `: ${now.message}` : "");
+  if (now.again) $("now-status").append("; resume with: ", element("code", now.again));
   $("now-bar").hidden = now.wanted === null;
   $("now-bar").max = Math.max(now.wanted, 1);
   $("now-bar").value = now.evaluations;

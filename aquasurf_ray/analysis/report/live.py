@@ -13,9 +13,11 @@ from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.analysis.studies.headline import Headline, best_of_run, finished_confirmation
 from aquasurf_ray.analysis.studies.reference import marked
-from aquasurf_ray.analysis.studies.run_origin import computes_spectra
+from aquasurf_ray.analysis.studies.run_origin import computes_spectra, how_to_continue
+from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import EventRecord, Run, RunActivity, RunStatus, Store
 from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.value_text import value_text
 
 Json = dict[str, Any]
 EVENTS_SHOWN = 15
@@ -62,7 +64,14 @@ class EventTail:
                 self._last.append(event)
         wanted = {event.function_id for event in self._last if event.function_id is not None}
         names = {number: function.name for number, function in self._store.functions(wanted).items()}
-        return [{"at": event.at.isoformat(), "text": self._text(event, names)} for event in reversed(self._last)]
+        trained = self._store.requests(
+            self._run.id, {e.evaluation_id for e in self._last if e.evaluation_id is not None}
+        )
+        changes = {each.evaluation.id: each.evaluation.recipe_change for each in trained}
+        return [
+            {"at": event.at.isoformat(), "text": self._text(event, names, changes.get(event.evaluation_id or 0, ""))}
+            for event in reversed(self._last)
+        ]
 
     def per_hour(self, now: datetime) -> float | None:
         """Return the results per hour until now, as of the last `read`; None before the first."""
@@ -78,16 +87,16 @@ class EventTail:
         elif event.kind in (("result", "diverged") if self._times else ("started",)):
             self._times.append(event.at)
 
-    def _text(self, event: EventRecord, names: dict[int, str]) -> str:
+    def _text(self, event: EventRecord, names: dict[int, str], change: str) -> str:
         data = event.data or {}
         words = {key: "?" if data.get(key) is None else data[key] for key in ("reason", "error", "worker", "text")}
         words |= {key: data.get(key, 0) for key in ("candidates", "generation", "before", "after")}
         value = self._metric.value(data.get("score"))
         words |= {
-            "function": names.get(event.function_id or 0, "the run"),
+            "function": with_change(names.get(event.function_id or 0, "the run"), change),
             "host": (data.get("by") or {}).get("host", "?"),
             "seconds": data.get("seconds") or 0.0,
-            "value": f"{on_split(self._metric.name)} {value:z.4f}" if value is not None else "no score",
+            "value": f"{on_split(self._metric.name)} {value_text(value)}" if value is not None else "no score",
             "n": len(data.get("function_ids", ())),
         }
         if event.kind == "failed" and event.function_id is None:
@@ -96,8 +105,9 @@ class EventTail:
         return f"{text}: {data['message']}" if data.get("message") else text
 
 
-def run_now(store: Store, run: Run, tail: EventTail) -> Json:
-    """Return the state of a run now; `spectra` is None for a run that computes none."""
+def run_now(store: Store, run: Run, tail: EventTail, where: str = "") -> Json:
+    """Return the state of a run now; `spectra` is None for a run that computes none, `again` what continues a run whose
+    driver has died, with the option `where` that names the store."""
     status, activity = store.status(run.id), store.activity(run.id)
     now = activity_document(activity, store.failure_causes(run.id))
     events, row = tail.read(), _row(status, activity, best_of_run(store, status))
@@ -110,6 +120,7 @@ def run_now(store: Store, run: Run, tail: EventTail) -> Json:
         "spectra": status.spectra_done + status.spectra_diverged if computes_spectra(run.kind, run.config) else None,
         "candidates": status.n_candidates,
         "message": live["ending"] or status.run.message,
+        "again": how_to_continue(run.name, run.config, where) if row["status"] == "dead" else None,
         "per_hour": live["per_hour"],
         "seconds_left": live["seconds_left"],
         "age": live["age"],
@@ -169,5 +180,10 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
         "best": best.value if best else None,
         "confirmed": best.confirmed if best else None,
         "averaged": best.averaged if best else None,
-        "best_function": marked(readable(best.function), baseline=best.row.baseline, reference=False) if best else None,
+        "best_function": _best_function(best) if best else None,
     }
+
+
+def _best_function(best: Headline) -> str:
+    name = with_change(readable(best.function), best.recipe_change)
+    return marked(name, baseline=best.row.baseline, reference=False)

@@ -1,7 +1,8 @@
 """The runs of a store, served to a browser on the same machine: a list of them, and a live report of each.
 
 A page comes at once. Every two seconds it polls what it shows: the state of the run, which is read in a moment, and the
-report, which is built when the run's log has grown. When the database cannot be read, a page keeps its last state.
+report, which is built when the run's log has grown. When the database cannot be read, a page keeps its last state; a
+page may be opened before its run, or the database, exists.
 
 The server listens on the loopback address only and answers only requests that name it as their host, so that no other
 web page can read the runs through the browser.
@@ -11,8 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
-import threading
 from collections.abc import Callable
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,10 +19,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.report.live import EventTail, RunList, run_now
+from aquasurf_ray.analysis.report.live_store import LiveStore
 from aquasurf_ray.analysis.report.template import EMPTY, packed_plotly, plain_page, render
-from aquasurf_ray.analysis.studies.headline import finished_confirmations
-from aquasurf_ray.store import BadRecord, RunNotFound, Store, StoreError
+from aquasurf_ray.store import BadRecord, RunNotFound, StoreError
 
 LOOPBACK = "127.0.0.1"
 RELOAD_SECONDS = 2  # of a page whose run does not exist yet
@@ -46,108 +44,6 @@ RUNS = """<p id="live" role="status"></p><section id="runs"><h2 class="hidden">R
 <p id="none" hidden>No runs yet; start one with: aquasurf search digits</p></section>"""
 
 logger = logging.getLogger(__name__)
-
-
-class LiveRun:
-    """A run: what happens in it now, and its report, built again when the run's log has grown since the last one, or
-    the run was confirmed."""
-
-    def __init__(self, store: Store, name: str, again: Callable[[], str], store_option: str) -> None:
-        self._store, self._name, self._again, self._store_option = store, name, again, store_option
-        self._building, self._reading = threading.Lock(), threading.Lock()
-        self._tail = EventTail(store, store.run(name))
-        self._seq = -1
-        self._confirmations: tuple[str, ...] = ()
-        self._shown: Json = {}
-
-    def now(self) -> Json:
-        """Return the state of the run."""
-        with self._reading:
-            return run_now(self._store, self._store.run(self._name), self._tail)
-
-    def document(self) -> Json:
-        """Return `report_page.document` with its HTML, and a `version` that changes with it.
-
-        Raises:
-            StoreError: there is no document yet, and the database cannot be read.
-        """
-        # One thread at a time: the first of several requests builds the document, the others get it.
-        with self._building:
-            try:
-                self._poll()
-            except StoreError as error:
-                if not self._shown:
-                    raise
-                logger.warning("the page keeps its last state: %s", error)
-            return self._shown
-
-    def _poll(self) -> None:
-        # Loaded here, because they need PyTorch, and the page is there before it.
-        from aquasurf_ray.analysis.report.report_page import body, document
-        from aquasurf_ray.analysis.studies.findings import read_findings
-
-        run = self._store.run(self._name)
-        new = self._store.events(run.id, after=max(self._seq, 0))
-        confirmations = finished_confirmations(self._store.runs(), run)  # runs with logs of their own
-        if self._shown and not new and confirmations == self._confirmations:
-            return
-        quick = run.status in ("new", "running")
-        findings = read_findings(self._store, self._name, self._again(), self._store_option, quick=quick)
-        # Read before the findings: a line that comes in between is found again by the next request.
-        self._seq = new[-1].seq if new else self._seq
-        self._confirmations = confirmations
-        shown = document(findings)
-        version = f"{self._seq}-{run.status}-{','.join(confirmations)}"
-        self._shown = shown | {"version": version, "body": body(shown)}
-
-
-class LiveStore:
-    """The runs of a store.
-
-    Args:
-        store: an open store.
-        again: returns what repeats a run, by the run's name.
-        store_option: the option that makes a command use this store; empty for the default store.
-    """
-
-    def __init__(self, store: Store, again: Callable[[str], str], store_option: str = "") -> None:
-        self._store, self._again, self._store_option = store, again, store_option
-        self._lock = threading.Lock()
-        self._runs: dict[str, LiveRun] = {}
-        self._list = RunList(store)
-
-    def run(self, name: str) -> LiveRun:
-        """Return a run.
-
-        Raises:
-            RunNotFound: there is no such run.
-        """
-        with self._lock:
-            if name not in self._runs:
-                self._runs[name] = LiveRun(self._store, name, lambda: self._again(name), self._store_option)
-            return self._runs[name]
-
-    def refuse_unknown(self, name: str) -> None:
-        """Raise RunNotFound if there is no such run."""
-        self._store.run(name)
-
-    def without_script(self, name: str | None = None) -> str:
-        """Return a sentence for a reader whose browser runs no scripts, on the list of runs or the page of one."""
-        run = "" if name is None else f" {shlex.quote(name)}"
-        shows = "lists the runs" if name is None else "shows the run"
-        return f"This page needs JavaScript; without it, aquasurf status{run}{self._store_option} {shows}."
-
-    def runs(self) -> Json:
-        """Return the list of all runs."""
-        with self._lock:
-            return {"runs": self._list.read()}
-
-    def add_note(self, name: str, text: str) -> None:
-        """Add a note of the page's reader to a run."""
-        self._store.add_note(self._store.run(name).id, text)
-
-    def __str__(self) -> str:
-        return self._store.safe_url
 
 
 def _home(live: LiveStore) -> str:
@@ -189,10 +85,10 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
                     answer()
             except (ConnectionError, TimeoutError) as error:
                 logger.debug("the browser closed the connection, or sent nothing more: %s", error)
-            except RunNotFound as error:
-                self._not_found(str(error))
+            except RunNotFound as error:  # of a page that was opened before there was a database, and waits
+                self._json({"waiting": str(error)}, 404)
             except (StoreError, AnalysisError) as error:
-                logger.warning("no answer yet: %s", error)
+                live.note_failure(error)
                 self._json({"waiting": str(error)}, 503)
 
         def _get(self) -> None:
@@ -220,10 +116,10 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
                 live.refuse_unknown(name)
             except RunNotFound as error:  # a search that was just started creates its run only after its candidates
                 words = f"{error}. A run that has just been started appears here by itself."
-                self._html(plain_page("No such run yet", words, _home(live), RELOAD_SECONDS), 404)
+                self._html(plain_page("No such run yet", words, _home(live), RELOAD_SECONDS))
                 return
             except StoreError as error:  # the page waits for the database
-                logger.warning("no answer yet: %s", error)
+                live.note_failure(error)
             without = live.without_script(name)
             at = {"run": path_of(name)}
             self._html(render(f"Run {name}", NOW, shown=EMPTY, noscript=without, live=at, home=_home(live)))

@@ -16,6 +16,7 @@ from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LeaderboardRow
 from aquasurf_ray.store.records.runs import N_BASELINES
+from aquasurf_ray.value_text import value_text
 
 SHOWN = 10
 _NOTES = {
@@ -37,7 +38,8 @@ def heading(findings: Findings) -> str:
         mark = standing(baseline=best.row.baseline, reference=findings.is_reference(best.function))
         lines.append(
             f"Best: <code>{named(best.function)}</code>{f' ({mark})' if mark else ''}{_at_change(best)} with "
-            f"{_text(best.metric_name)} <b>{best.value:z.4f}</b>{_certainty(best)}{_against_reference(findings, best)}."
+            f"{_text(best.metric_name)} <b>{value_text(best.value)}</b>{_certainty(best)}"
+            f"{_against_reference(findings, best)}."
         )
     return front(findings) + "".join(f"<p>{line}</p>" for line in lines)
 
@@ -56,9 +58,10 @@ def _certainty(best: Headline) -> str:
     """Return what the number is: a confirmed mean, or a mean of the search with its noise."""
     if best.confirmed is not None:
         return f" (confirmed: {best.confirmed})"
-    return (
-        "" if best.noise is None else f" ± {best.noise:z.4f} ({counted(len(best.row.seeds), 'seed')}, standard error)"
-    )
+    if best.noise is None:
+        return ""
+    n = counted(len(best.row.seeds), "seed")
+    return f" ± {value_text(best.noise, among=best.score)} ({n}, standard error)"
 
 
 def _against_reference(findings: Findings, best: Headline) -> str:
@@ -69,7 +72,7 @@ def _against_reference(findings: Findings, best: Headline) -> str:
     reference = findings.headline(findings.reference)
     if reference.is_confirmed is not best.is_confirmed:
         return ""
-    return f", {named(reference.function)} {reference.value:z.4f}"
+    return f", {named(reference.function)} {value_text(reference.value)}"
 
 
 def leaderboard(findings: Findings) -> str:
@@ -98,7 +101,7 @@ def leaderboard(findings: Findings) -> str:
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     others = confirmed_mean(row, findings.confirmation, findings.seed_scores)
     mean = findings.judged_metric.value(others.mean)
-    confirmed = "" if mean is None else f"{mean:z.4f}\N{NO-BREAK SPACE}({others.n})"
+    confirmed = "" if mean is None else f"{value_text(mean)}\N{NO-BREAK SPACE}({others.n})"
     return [
         str(row.rank),
         marked(
@@ -106,8 +109,8 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
             baseline=row.baseline,
             reference=findings.is_reference(row.function),
         ),
-        f"{findings.value(row.score):z.4f}",
-        "" if row.test_score is None else f"{findings.value(row.test_score):z.4f}",
+        value_text(findings.value(row.score)),
+        "" if row.test_score is None else value_text(findings.value(row.test_score)),
         "" if row.noise is None else str(len(row.seeds)),
         confirmed if not others.n_diverged else f"diverged with {others.n_diverged} of {others.n}",
         "" if row.time_ratio is None else f"{row.time_ratio:.2f}",

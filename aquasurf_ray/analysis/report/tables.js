@@ -98,6 +98,15 @@ function dataTable(columns, caption, sorted) {
   return { host, fill(found) { rows = found; show(); } };
 }
 
+// Returns a value of the metric as text, as value_text.py writes it: 0.2500, 1.200e-08.
+function metricText(value) {
+  if (value === null || value === undefined) return "";
+  const size = Math.abs(value);
+  const isOrdinary = size >= 1e-3 || Number(value.toFixed(4)) === value;
+  if (isOrdinary && size < 1e6) return number(value, 4);
+  return value.toExponential(3).replace(/e([+-])(\d)$/, "e$10$2");
+}
+
 // Returns a number as text; one that is rounded to zero has no sign.
 function number(value, digits) {
   if (value === null || value === undefined) return "";
@@ -112,11 +121,11 @@ function functionColumns() {
   return [
     { name: "curve", shown: (row) => drawing(row, 60, 33) },
     { name: "function", of: of("names"), shown: functionName },
-    { name: shown.metric, of: of("value"), shown: (row) => number(shown.functions.value[row], 4), down: shown.higher_is_better },
-    { name: "test", of: of("test"), shown: (row) => number(shown.functions.test[row], 4), down: shown.higher_is_better },
+    { name: shown.metric, of: of("value"), shown: (row) => metricText(shown.functions.value[row]), down: shown.higher_is_better },
+    { name: "test", of: of("test"), shown: (row) => metricText(shown.functions.test[row]), down: shown.higher_is_better },
     { name: "status", of: of("status"), shown: (row) => shown.functions.status[row] ?? "not trained" },
     { name: "step time", of: of("time_ratio"), shown: (row) => number(shown.functions.time_ratio[row], 2) },
-    { name: "predicted", of: of("predicted"), shown: (row) => number(shown.functions.predicted[row], 4), down: shown.higher_is_better },
+    { name: "predicted", of: of("predicted"), shown: (row) => metricText(shown.functions.predicted[row]), down: shown.higher_is_better },
     { name: "origin", of: of("origin"), shown: (row) => shown.functions.origin[row] },
     { name: "number", of: of("order"), shown: (row) => shown.functions.order[row]?.toString() },
   ];

@@ -62,9 +62,11 @@ def plain_page(title: str, words: str, link: str, reload_seconds: int | None = N
         link: a link as HTML.
         reload_seconds: after how many seconds the browser asks for the page again; None for never.
     """
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title><style>{_read("page.css")}</style>'
     head += "" if reload_seconds is None else f'<meta http-equiv="refresh" content="{reload_seconds}">'
-    text = f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(words)}</p>\n<p>{link}</p>"
+    shown = html.escape(title)
+    text = f"<header><h1>{shown}</h1></header>\n<nav></nav>\n<main><p>{html.escape(words)}</p>\n<p>{link}</p></main>"
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{text}\n</body>\n</html>\n'
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from aquasurf_ray.analysis.studies.run_origin import TRANSFERRED
 from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.value_text import value_text
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
@@ -52,7 +53,7 @@ class Headline:
         return None if self.noise is None else len(self.row.seeds)
 
     @property
-    def value(self) -> float | None:
+    def value(self) -> float:
         """The score as the metric's value, with its own sign."""
         return self.metric.value(self.score)
 
@@ -64,7 +65,7 @@ class Headline:
     @property
     def text(self) -> str:
         """The metric and its value, for people: `val_accuracy 0.9000`."""
-        return f"{self.metric_name} {self.value:z.4f}"
+        return f"{self.metric_name} {value_text(self.value)}"
 
     @property
     def confirmed(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,26 @@ def computes_spectra(kind: str, config: Mapping[str, Any]) -> bool:
     False
     """
     return kind == "build" or (kind == "search" and config.get("features") != "outputs")
+
+
+def how_to_continue(name: str, config: Mapping[str, Any], where: str = "", evaluations: int | None = None) -> str:
+    """Return the command or the call that continues a run; `where` is the option that names its store.
+
+    >>> how_to_continue("one", {"task": "digits"}, " --store sqlite:///a.db", 60)
+    'aquasurf resume one --evaluations 60 --store sqlite:///a.db'
+    >>> how_to_continue("one", {"study": {}}, evaluations=60), how_to_continue("one", {"study": {}})
+    ("Study('one', ..., evaluations=60)", "Study('one', ...)")
+    >>> how_to_continue("one", {"task": "mine", "own_task": True}), how_to_continue("one", {"draws": 3})
+    ("aquasurf_ray.driver.resume('one', task=task)", 'Tuner.restore')
+    """
+    more = "" if evaluations is None else f", evaluations={evaluations}"
+    if STUDY in config:
+        return f"Study({name!r}, ...{more})"
+    if DRAWS in config:
+        return "Tuner.restore"
+    if config.get(OWN_TASK):
+        return f"aquasurf_ray.driver.resume({name!r}, task=task{more})"
+    return f"aquasurf resume {shlex.quote(name)}{'' if evaluations is None else f' --evaluations {evaluations}'}{where}"
 
 
 def knows_task(config: Mapping[str, Any]) -> bool:

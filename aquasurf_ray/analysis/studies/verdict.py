@@ -161,9 +161,10 @@ def _nothing_beats(
 
 
 def difference_text(metric: TaskMetric, difference: PairedDifference, *, signed: bool = False) -> str:
-    """Return a gain with its interval, accuracies in percentage points.
+    """Return a gain with its interval, in percentage points for accuracies that are known to be fractions.
 
-    >>> difference_text(TaskMetric(), PairedDifference(0.012, 0.01, low=0.008, high=0.016))
+    >>> from aquasurf_ray.store import ACCURACY
+    >>> difference_text(ACCURACY, PairedDifference(0.012, 0.01, low=0.008, high=0.016))
     '1.2 points [0.8, 1.6]'
     """
     assert difference.gain is not None  # noqa: S101 - the callers have tested it

@@ -22,6 +22,7 @@ from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
+from aquasurf_ray.value_text import interval_text, value_text
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.confirmation import PairedDifference
@@ -31,6 +32,8 @@ COLUMNS = (
     *("selected", "rate", "validation", "test", "low", "high", "gain", "interval", "p", "over best", "over relu"),
     *("shrinkage", "expected", "function"),
 )
+
+_DIFFERENCES = ("gain", "p", "over best", "over relu", "shrinkage", "expected")
 
 
 def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
@@ -53,7 +56,7 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     columns = [each for each in columns if each != "selected" or not found.has_other_metric]
     rows = [_in_words(found, function) for function in found.functions]
     titles = [rate if each == "rate" and rate not in (None, LEARNING_RATE) else each for each in columns]
-    print_table(titles, [[row[column] for column in columns] for row in rows])
+    print_table(titles, [[row[column] for column in columns] for row in rows], differences=_DIFFERENCES)
     for text in _notes(found):
         print(f"\n{text}")
     for text in at_the_edge(found):
@@ -73,7 +76,7 @@ def _notes(found: Confirmation) -> Iterator[str]:
     # The baselines were not selected for their scores, so what they lose is not shrinkage: it is the effect of the new
     # seeds, and of the rates if these were chosen.
     if found.seed_effect is not None:
-        change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):z.4f}"
+        change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {value_text(abs(found.seed_effect))}"
         field = found.tuning.field
         cause = "the seed alone" if field is None else f"other seeds and of each one's best {field.replace('_', ' ')}"
         yield f"The baselines, which were not selected, {change} in the median: the effect of {cause}."
@@ -131,7 +134,7 @@ def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]
     value, gain = found.metric.value, function.against_reference
     low, high = interval(found.metric, found.judged(function))
     gain_low, gain_high = _gain_ends(found, gain)
-    between = None if gain_low is None or gain_high is None else f"[{gain_low:+z.4f}, {gain_high:+z.4f}]"
+    between = None if gain_low is None or gain_high is None else interval_text(gain_low, gain_high, sign="+")
     return {
         "selected": value(function.selected),
         "rate": function.rate,

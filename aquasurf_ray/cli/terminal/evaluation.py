@@ -17,6 +17,7 @@ from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.paper_table import Table, cell, escaped, gain_words, print_latex, print_markdown
 from aquasurf_ray.counted import counted
+from aquasurf_ray.value_text import interval_text, value_text
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.evaluated_run import EvaluatedFunction, Evaluation
@@ -90,10 +91,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         # A mean over the seeds that happened to survive would flatter the function.
         f"diverged with {lost}" if lost else cell(row["mean"]),
-        "" if low is None else f"[{low:z.4f}, {high:z.4f}]",
+        "" if low is None else interval_text(low, high),
         cell(row["test"]),
-        "" if row["gain"] is None else f"{row['gain']:+z.4f}",
-        f"<{SMALLEST_P}" if p is not None and p < SMALLEST_P else cell(p),
+        "" if row["gain"] is None else value_text(row["gain"], among=row["mean"] or 0.0, sign="+"),
+        f"<{SMALLEST_P}" if p is not None and p < SMALLEST_P else cell(p, 1.0),
         str(row["seeds"]),
     ]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.value_text import value_text
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -45,7 +46,7 @@ def family_lines(family: dict[str, Any]) -> Iterator[str]:
     children = family["children"]
     if children:
         trained = [child for child in children if child["value"] is not None]
-        best = "".join(f"; {child['function']}: {child['value']:z.4f}" for child in trained[:_SHOWN_CHILDREN])
+        best = "".join(f"; {child['function']}: {value_text(child['value'])}" for child in trained[:_SHOWN_CHILDREN])
         yield f"{len(children)} made from it, {len(trained)} trained{best}"
 
 
@@ -58,7 +59,7 @@ def _tree(
     drawn: set[str],
 ) -> Iterator[str]:
     """Yield the line of a function and below it those of its parents; a function that comes again has no parents."""
-    value = "" if relative["value"] is None else f"  {relative['value']:z.4f}"
+    value = "" if relative["value"] is None else f"  {value_text(relative['value'])}"
     origin = f"  generation {relative['generation']}, {relative['change']}" if relative["change"] else ""
     yield f"{head}{relative['function']}{value}{origin}"
     parents = dict.fromkeys(relative["parents"])

@@ -8,6 +8,7 @@ from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.cli.terminal.family import family_lines
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.value_text import value_text
 
 
 def print_function(document: dict[str, Any]) -> None:
@@ -33,7 +34,7 @@ def print_function(document: dict[str, Any]) -> None:
         ratios = f"{cost['time_ratio']:.2f} x the step time of ReLU, {cost['memory_ratio']:.2f} x its activation memory"
         print(f"  cost         {cost['task']} on {cost['device']}: {ratios}")
     for seeds in document["seeds"]:
-        values = ", ".join("diverged" if value is None else f"{value:z.4f}" for value in seeds["values"].values())
+        values = ", ".join("diverged" if value is None else value_text(value) for value in seeds["values"].values())
         numbers = ", ".join(map(str, seeds["values"]))
         of = seeds["task"] if seeds["imported"] is None else f"{seeds['task']} as run '{seeds['imported']}' (imported)"
         of += f", {seeds['recipe_change']}" if seeds["recipe_change"] else ""
@@ -56,7 +57,7 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
     metric = evaluation["metric"]
     for key in dict.fromkeys((on_split(metric), on_split(metric, "test"), "val_loss")):
         if evaluation[key] is not None:
-            print(f"    {key:<16} {evaluation[key]:z.4f}")
+            print(f"    {key:<16} {value_text(evaluation[key])}")
     if evaluation["precision"]:
         print(f"    {'training':<16} {_training_text(evaluation)}")
     for key in ("stopped_early", "reason", "error"):
@@ -68,12 +69,12 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
     origin = f"{evaluation['origin']}, number {evaluation['position'] + 1} of the run"
     print(f"    {'origin':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
     if why:
-        predicted = "none" if why["predicted"] is None else f"{why['predicted']:z.4f}"
+        predicted = "none" if why["predicted"] is None else value_text(why["predicted"])
         print(f"    {'predicted':<16} {predicted}, rank {why['rank']} of the remaining candidates")
         # Distances on a map have no unit; those of the metric surrogate are scaled by their median.
         unit = " of the median distance" if why["surrogate"] == "metric" else ""
         for neighbor in why["nearest_trained"]:
-            value = "diverged" if neighbor["score"] is None else f"{neighbor['value']:z.4f}"
+            value = "diverged" if neighbor["score"] is None else value_text(neighbor["value"])
             trained = with_change(neighbor["function"], neighbor["recipe_change"] or "")
             print(f"    {'neighbor':<16} {trained}: {value}, {neighbor['distance']:.3f}{unit} away")
         basis = "features" if why["features_version"] else "embedding"
@@ -83,8 +84,9 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
 def _mean_text(seeds: dict[str, Any]) -> str:
     """Return a mean with its interval, over which seeds it is, and which of the others a search selected by:
     `0.5467, 95% interval 0.51 to 0.58, over seeds 1, 2, 3; a search selected by seed 0`."""
-    text = f"{seeds['mean']:z.4f}"
-    text += f", 95% interval {seeds['low']:z.4f} to {seeds['high']:z.4f}" if seeds["low"] is not None else ""
+    text = value_text(seeds["mean"])
+    if seeds["low"] is not None:
+        text += f", 95% interval {value_text(seeds['low'])} to {value_text(seeds['high'])}"
     over, selecting = seeds["mean_seeds"], seeds["selecting_seeds"]
     if len(over) < len(seeds["values"]):
         text += f", over seed{'s' if len(over) > 1 else ''} {', '.join(map(str, over))}"

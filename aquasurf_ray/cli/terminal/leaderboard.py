@@ -33,8 +33,6 @@ _DECIMALS = {"seconds": 1, "time_ratio": 2, "memory_ratio": 2}
 
 def metrics(metric: stored.TaskMetric, row: stored.LeaderboardRow | stored.EvaluationRecord) -> dict[str, Any]:
     """Return the metric on the validation and on the test split, by column."""
-    if metric.name == "accuracy":
-        return {"val_accuracy": row.val_accuracy, "test_accuracy": row.test_accuracy}
     names = on_split(metric.name), on_split(metric.name, "test")
     return dict(zip(names, (metric.value(row.score), metric.value(row.test_score)), strict=True))
 

@@ -10,11 +10,13 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from aquasurf_ray.value_text import LARGEST, value_text
 
 
 class Format(StrEnum):
@@ -55,11 +57,17 @@ def print_rows(
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], decimals: Mapping[str, int] | None = None
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    decimals: Mapping[str, int] | None = None,
+    *,
+    differences: Collection[str] = (),
 ) -> None:
-    """Print a plain table, as wide as its text needs: numbers to the right, with 4 decimals unless `decimals` says."""
-    places = [(decimals or {}).get(column, 4) for column in columns]
-    cells = [[_cell(value, n) for value, n in zip(row, places, strict=True)] for row in rows]
+    """Print a plain table, as wide as its text needs: numbers to the right, as `value_text` writes them, or with the
+    `decimals` of a column. Numbers in the columns `differences` are as exact as the largest one there."""
+    places = [(decimals or {}).get(column) for column in columns]
+    among = [_largest(row[i] for row in rows) if column in differences else 0.0 for i, column in enumerate(columns)]
+    cells = [[_cell(*of_column) for of_column in zip(row, places, among, strict=True)] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)] if columns else []
     numeric = [all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(columns))]
     for line in (list(columns), *cells):
@@ -67,12 +75,18 @@ def print_table(
         print("  ".join(parts).rstrip())
 
 
-def _cell(value: Any, decimals: int) -> str:
+def _largest(column: Iterable[Any]) -> float:
+    return max((abs(value) for value in column if isinstance(value, float) and math.isfinite(value)), default=0.0)
+
+
+def _cell(value: Any, decimals: int | None, among: float) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
         # A large number with all its digits would widen the column for every row.
-        return f"{value:z.{decimals}f}" if abs(value) < 1e6 or not math.isfinite(value) else f"{value:.4g}"
+        if decimals is None or LARGEST <= abs(value) < math.inf:
+            return value_text(value, among=among)
+        return f"{value:z.{decimals}f}"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     # Texts such as error messages may have several lines, and a row has one.

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
+from aquasurf_ray.value_text import value_text
+
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
 _LATEX |= {character: rf"\{character}" for character in "&%$#_{}"}
 
@@ -20,11 +22,11 @@ class Table(StrEnum):
     json = "json"
 
 
-def cell(value: Any) -> str:
-    """Return a value as the text of a cell: nothing for None, numbers with 4 decimals."""
+def cell(value: Any, among: float | None = None) -> str:
+    """Return a value as the text of a cell: nothing for None, numbers as `value_text` writes them."""
     if value is None:
         return ""
-    return f"{value:z.4f}" if isinstance(value, float) else str(value)
+    return value_text(value, among=among or 0.0) if isinstance(value, float) else str(value)
 
 
 def escaped(text: str) -> str:

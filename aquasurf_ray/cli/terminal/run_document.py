@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.analysis.studies.headline import best_of_run
-from aquasurf_ray.analysis.studies.run_origin import computes_spectra
+from aquasurf_ray.analysis.studies.run_origin import computes_spectra, how_to_continue
 from aquasurf_ray.cli.terminal.leaderboard import best_board
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 
@@ -38,7 +37,7 @@ def _holder(run: stored.Run, where: str) -> str | None:
     owner = run.lease_owner
     if owner is None:
         return None
-    gone = f"; it has died; resume with: aquasurf resume {shlex.quote(run.name)}{where}" if is_dead(owner) else ""
+    gone = f"; it has died; resume with: {how_to_continue(run.name, run.config, where)}" if is_dead(owner) else ""
     return f"{owner.host} pid {owner.pid}{gone}"
 
 

@@ -25,6 +25,7 @@ from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.settings.reading import check_run_name
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.store import (
+    ACCURACY,
     BenchmarkEntry,
     BenchmarkFileError,
     FunctionRow,
@@ -264,7 +265,7 @@ def _found_in_parquet(path: Path, metric: TaskMetric) -> _Found:
 def _known_task(task: str) -> tuple[str, TaskMetric]:
     """Return a task's name and metric. Built-in classification tasks are not constructed: torchvision takes 160 MB."""
     if task in BUILT_IN and BUILT_IN[task].classifies:
-        return task, TaskMetric()
+        return task, ACCURACY
     try:
         loaded = load_task(task, import_from=Path.cwd())
     except TaskError as error:

@@ -32,6 +32,7 @@ from aquasurf_ray.driver.events import (
     WorkerWarning,
 )
 from aquasurf_ray.driver.state.context import RunContext
+from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LiveRun, LiveWorker
 from aquasurf_ray.workers.messages import GpuUse, TrainingJob
 
@@ -152,7 +153,7 @@ class _Questions:
 def job_text(job: Job) -> str:
     """Return a description of a job for people."""
     if isinstance(job, TrainingJob):
-        return f"trains {job.function}"
+        return f"trains {with_change(job.function, job.recipe_change)}"
     what = "costs" if isinstance(job, CostsJob) else "spectra"
     return f"{what} of {counted(len(job.functions), 'function')}"
 

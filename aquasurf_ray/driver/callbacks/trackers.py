@@ -3,7 +3,8 @@
 
 A tracker gets a result after the store has it. Each tracker has its own thread, so that a slow server never makes a
 worker wait; if a tracker fails, only its display is incomplete. The store remains the record; `aquasurf report` needs
-no tracker.
+no tracker. Values are the task's metric under its own name and sign, and times are those of the training, however late
+a tracker is: to import one may take longer than a training.
 """
 
 from __future__ import annotations
@@ -14,24 +15,57 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from aquasurf_ray.driver.events import EvaluationEnded, Event, Events
-from aquasurf_ray.store import EpochRecord
+from aquasurf_ray.store import EpochRecord, TaskMetric
+from aquasurf_ray.training_metrics import on_split
 
 LONGEST_WAIT = 30.0  # seconds at the end of a run; a server that is down must not hold the run back
-METRICS = ("score", "val_loss", "val_accuracy", "test_loss", "test_score", "test_accuracy", "seconds")
-EPOCH_METRICS = tuple(field.name for field in fields(EpochRecord) if field.name != "epoch")
+PLAIN, PLAIN_OF_EPOCH = ("val_loss", "test_loss", "seconds"), ("train_loss", "val_loss", "learning_rate", "seconds")
+
+
+@dataclass(frozen=True)
+class TrackedResult:
+    """A result as trackers show it.
+
+    Attributes:
+        at: when the training ended, in seconds since 1970; the result came to the driver at that moment.
+    """
+
+    ended: EvaluationEnded
+    metric: TaskMetric
+    at: float
+
+    @property
+    def started(self) -> float:
+        """When the training began, in seconds since 1970."""
+        return self.at - (self.ended.result.seconds or 0.0)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics that a tracker can draw, by name."""
+        result, value = self.ended.result, self.metric.value
+        name, on_test = on_split(self.metric.name), on_split(self.metric.name, "test")
+        own = {name: value(result.score), on_test: value(result.test_score), f"best_{name}": value(self.ended.best)}
+        return _finite({plain: getattr(result, plain) for plain in PLAIN} | own)
+
+    def curve(self) -> list[tuple[int, float, dict[str, float]]]:
+        """Return the learning curve: each epoch, when it ended, and its metrics."""
+        now, points = self.started, []
+        for epoch in self.ended.result.epochs:
+            now = min(now + (epoch.seconds or 0.0), self.at)
+            points.append((epoch.epoch, now, _point(epoch, self.metric)))
+        return points
 
 
 class Tracker(Protocol):
     """A service that displays results."""
 
-    def result(self, ended: EvaluationEnded) -> None:
-        """Show a result; its `number` counts the results of the run from 1."""
+    def result(self, tracked: TrackedResult) -> None:
+        """Show a result; the `number` of its event counts the results of the run from 1."""
 
     def close(self) -> None:
         """Finish: no more results follow."""
@@ -40,7 +74,8 @@ class Tracker(Protocol):
 class Trackers:
     """The trackers of a run, as a context manager; its end waits for them, at most half a minute."""
 
-    def __init__(self, targets: Sequence[str], run: str, events: Events) -> None:
+    def __init__(self, targets: Sequence[str], run: str, metric: TaskMetric, events: Events) -> None:
+        self._metric = metric
         self._threads = [_TrackerThread(target, run, events) for target in targets]
 
     def __enter__(self) -> Trackers:
@@ -58,15 +93,16 @@ class Trackers:
     def on_event(self, event: Event) -> None:
         """Queue a result that this run has recorded for the trackers, and return at once."""
         if isinstance(event, EvaluationEnded) and event.number is not None:
+            tracked = TrackedResult(event, self._metric, time.time())
             for thread in self._threads:
-                thread.results.put(event)
+                thread.results.put(tracked)
 
 
 class _TrackerThread:
     """One tracker in its thread. Only the first failure is noted; later results are still sent."""
 
     def __init__(self, target: str, run: str, events: Events) -> None:
-        self.results: queue.SimpleQueue[EvaluationEnded | None] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[TrackedResult | None] = queue.SimpleQueue()
         self._target, self._run, self._events = target, run, events
         self._noted = False
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
@@ -79,10 +115,10 @@ class _TrackerThread:
 
     def _work(self) -> None:
         tracker: Tracker | None = None
-        while (ended := self.results.get()) is not None:
+        while (tracked := self.results.get()) is not None:
             try:
                 tracker = tracker or _open(self._target, self._run)
-                tracker.result(ended)
+                tracker.result(tracked)
             except Exception as error:  # third-party library and server: no failure of theirs may stop the run
                 self._fail(" ".join(f"{type(error).__name__}: {error}".split())[:300])
         try:
@@ -108,20 +144,21 @@ class TensorBoardTracker:
         self._folder = Path(folder) / _file_name(run)
         self._run = self._new(str(self._folder))
 
-    def result(self, ended: EvaluationEnded) -> None:
+    def result(self, tracked: TrackedResult) -> None:
         """See `Tracker`."""
-        for name, value in _metrics(ended).items():
-            self._run.add_scalar(name, value, ended.number)
-        self._run.add_text("function", f"`{ended.function}` {ended.result.reason or ''}", ended.number)
+        ended, at = tracked.ended, tracked.at
+        for name, value in tracked.metrics().items():
+            self._run.add_scalar(name, value, ended.number, walltime=at)
+        self._run.add_text("function", f"`{ended.function}` {ended.result.reason or ''}", ended.number, walltime=at)
         self._run.flush()
         if ended.result.epochs:
             change = f"-{_file_name(ended.recipe_change)}" if ended.recipe_change else ""
             curve = self._new(
                 str(self._folder / f"{ended.number:05}-{_file_name(ended.function)}-{ended.seed}{change}")
             )
-            for epoch in ended.result.epochs:
-                for name, value in _point(epoch).items():
-                    curve.add_scalar(f"epoch/{name}", value, epoch.epoch)
+            for epoch, at, point in tracked.curve():
+                for name, value in point.items():
+                    curve.add_scalar(f"epoch/{name}", value, epoch, walltime=at)
             curve.close()
 
     def close(self) -> None:
@@ -139,15 +176,16 @@ class MlflowTracker:
         known = self._client.get_experiment_by_name(run)
         self._experiment = known.experiment_id if known else self._client.create_experiment(run)
 
-    def result(self, ended: EvaluationEnded) -> None:
+    def result(self, tracked: TrackedResult) -> None:
         """See `Tracker`."""
         from mlflow.entities import Metric, Param, RunTag
 
-        run = self._client.create_run(self._experiment, run_name=ended.function).info.run_id
-        now = int(1000 * time.time())
-        metrics = [Metric(name, value, now, ended.number or 0) for name, value in _metrics(ended).items()]
-        for epoch in ended.result.epochs:
-            metrics += [Metric(f"epoch_{name}", value, now, epoch.epoch) for name, value in _point(epoch).items()]
+        ended, started, end = tracked.ended, _milliseconds(tracked.started), _milliseconds(tracked.at)
+        created = self._client.create_run(self._experiment, start_time=started, run_name=ended.function)
+        run = created.info.run_id
+        metrics = [Metric(name, value, end, ended.number or 0) for name, value in tracked.metrics().items()]
+        for epoch, at, point in tracked.curve():
+            metrics += [Metric(f"epoch_{name}", value, _milliseconds(at), epoch) for name, value in point.items()]
         parameters = [Param("function", ended.function), Param("seed", str(ended.seed))]
         parameters += [Param("recipe_change", ended.recipe_change)] if ended.recipe_change else []
         tags = [RunTag("status", ended.result.status), RunTag("reason", ended.result.reason or "")]
@@ -156,7 +194,7 @@ class MlflowTracker:
             self._client.log_batch(
                 run, metrics=metrics[start : start + 1000], params=parameters if not start else (), tags=tags
             )
-        self._client.set_terminated(run, "FINISHED" if ended.result.status == "done" else "FAILED")
+        self._client.set_terminated(run, "FINISHED" if ended.result.status == "done" else "FAILED", end_time=end)
 
     def close(self) -> None:
         """See `Tracker`."""
@@ -169,8 +207,6 @@ class WandbTracker:
     One run a result, as in MLflow, would start a process for each. `WANDB_MODE=offline` writes to a folder only.
     """
 
-    CURVES = ("number", "function", "seed", "recipe_change", "epoch")
-
     def __init__(self, project: str, run: str) -> None:
         import wandb
 
@@ -181,23 +217,23 @@ class WandbTracker:
         self._table: Callable[..., Any] = wandb.Table
         self._run = wandb.init(project=project, group=run, name=run, settings=settings)
         self._run.define_metric("*", step_metric="number")
-        self._curves: list[list[Any]] = []
+        self._curves: list[dict[str, Any]] = []
 
-    def result(self, ended: EvaluationEnded) -> None:
+    def result(self, tracked: TrackedResult) -> None:
         """See `Tracker`."""
+        ended = tracked.ended
         of_training = {"function": ended.function, "seed": ended.seed, "recipe_change": ended.recipe_change}
         outcome = {"status": ended.result.status, "reason": ended.result.reason or ""}
-        self._run.log({"number": ended.number, **of_training, **outcome, **_metrics(ended)})
-        for epoch in ended.result.epochs:
-            point = _point(epoch)
-            row = [ended.number, *of_training.values(), epoch.epoch]
-            self._curves.append([*row, *(point.get(name) for name in EPOCH_METRICS)])
+        self._run.log({"number": ended.number, **of_training, **outcome, **tracked.metrics()})
+        for epoch, _, point in tracked.curve():
+            self._curves.append({"number": ended.number, **of_training, "epoch": epoch, **point})
 
     def close(self) -> None:
         """See `Tracker`."""
         if self._curves:
-            columns = [*self.CURVES, *EPOCH_METRICS]
-            self._run.log({"learning_curves": self._table(columns=columns, data=self._curves)})
+            columns = list(dict.fromkeys(name for row in self._curves for name in row))
+            data = [[row.get(name) for name in columns] for row in self._curves]
+            self._run.log({"learning_curves": self._table(columns=columns, data=data)})
         self._run.finish()
 
 
@@ -214,12 +250,14 @@ def _open(target: str, run: str) -> Tracker:
     return TRACKERS[kind](where, run)
 
 
-def _metrics(ended: EvaluationEnded) -> dict[str, float]:
-    return _finite({name: getattr(ended.result, name) for name in METRICS} | {"best_score": ended.best})
+def _point(epoch: EpochRecord, metric: TaskMetric) -> dict[str, float]:
+    on_train = f"train_{on_split(metric.name, 'test').removeprefix('test_')}"
+    own = {on_train: metric.value(epoch.train_score), on_split(metric.name): metric.value(epoch.val_score)}
+    return _finite({name: getattr(epoch, name) for name in PLAIN_OF_EPOCH} | own)
 
 
-def _point(epoch: EpochRecord) -> dict[str, float]:
-    return _finite({name: getattr(epoch, name) for name in EPOCH_METRICS})
+def _milliseconds(at: float) -> int:
+    return int(1000 * at)
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, float]:

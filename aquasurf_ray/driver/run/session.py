@@ -118,7 +118,7 @@ def _execute(session: _Session, spec: RunSpec) -> RunResult:
     with _leased(store, spec) as leased:
         lacks: list[str] = []
         with (
-            Trackers(spec.config.log_to, spec.run.name, events) as trackers,
+            Trackers(spec.config.log_to, spec.run.name, store.task(spec.run.task_id).metric, events) as trackers,
             events.subscribed(trackers),
             closing(_Pool(session)) as pool,
         ):

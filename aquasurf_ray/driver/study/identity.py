@@ -7,6 +7,7 @@ the run that `aquasurf search` makes under the same name, and shares results wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -20,6 +21,7 @@ from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of
 from aquasurf_ray.driver.verbs.create_run import task_facts
+from aquasurf_ray.store import TaskMetric
 from aquasurf_ray.tasks import NetworkFactory, Splits, Task, TaskError
 from aquasurf_ray.tasks.loaders import Examples
 from aquasurf_ray.tasks.objective import Objective, classification
@@ -84,6 +86,17 @@ class StudyPlan:
     def sign(self) -> float:
         """The factor that turns a value into a score, which a search maximises."""
         return 1.0 if self.direction == "maximize" else -1.0
+
+    def refuse_out_of_range(self, value: float) -> None:
+        """Raise BadUse for a value that the metric of the study's task cannot have, such as an accuracy in percent."""
+        low, high = TaskMetric.of_spec(self.spec).range
+        # A mean in float32 of values at a bound may end a little beyond it.
+        slack = 1e-6 * max(1.0, abs(value))
+        if math.isfinite(value) and not low - slack <= value <= high + slack:
+            raise BadUse(
+                f"the metric {self.metric} of task '{self.name}' is declared to lie in [{low:g}, {high:g}], got "
+                f"{value:g}; tell it in that unit, or correct the metric's low and high"
+            )
 
 
 def plan_of(

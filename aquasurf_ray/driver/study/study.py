@@ -184,14 +184,16 @@ class Study:
             trial: a trial of this process, or its number.
 
         Raises:
-            BadUse: the value is not a number, or this process was not asked for the trial.
+            BadUse: the value is not a number, the metric of `task=` cannot have it, or this process was not asked for
+                the trial.
             TrialEnded: the trial was told before, or it failed.
             TrialTaken: the trial's lease had expired, and another process was asked to train the function. Nothing is
                 lost: the run's log has the value, and this process can ask on.
         """
         with self._lock:
-            known = self._known(trial)
-            result = known.result(number(value), self._plan.sign, self._worker)
+            known, value = self._known(trial), number(value)
+            self._plan.refuse_out_of_range(value)
+            result = known.result(value, self._plan.sign, self._worker)
             told = self._attempt(lambda session: session.store.tell(session.lease, known.asked, result))
             self._end(known, "lost" if told.state == "taken" else "told")
             _refuse(told, self.name, known)
@@ -214,8 +216,9 @@ class Study:
     def refuse_ended(self, trial: Trial) -> None:
         """Raise TrialEnded if a trial was told, failed or was lost, and BadUse if this Study is closed."""
         if trial.state != "open":
+            how = "failed" if trial.state == "failed" else f"was {trial.state}"
             raise TrialEnded(
-                f"trial {trial.number} of study '{self.name}' has ended already: it was {trial.state}; ask for another"
+                f"trial {trial.number} of study '{self.name}' has ended already: it {how}; ask for another"
             )
         self._refuse_closed()
 

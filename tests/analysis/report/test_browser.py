@@ -16,7 +16,8 @@ from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.activations.rendering import short_name
 from aquasurf_ray.analysis.report import KINDS, document, page
-from aquasurf_ray.analysis.report.server import LiveStore, path_of, server
+from aquasurf_ray.analysis.report.live_store import LiveStore
+from aquasurf_ray.analysis.report.server import path_of, server
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store
@@ -389,7 +390,7 @@ def test_the_words_are_there_without_the_script(browser, file):
 
 @contextmanager
 def serving(store: Store) -> Iterator[str]:
-    found = server(LiveStore(store, lambda name: f"aquasurf search digits --name {name}"))
+    found = server(LiveStore(store.safe_url, lambda: store, lambda _, name: f"aquasurf search digits --name {name}"))
     thread = threading.Thread(target=found.serve_forever)
     thread.start()
     try:

@@ -17,7 +17,8 @@ import pytest
 from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.report.server import LiveStore, path_of, server
+from aquasurf_ray.analysis.report.live_store import LiveStore
+from aquasurf_ray.analysis.report.server import path_of, server
 from aquasurf_ray.store import Lease, LiveRun, LiveWorker, NewRun, Store, StoreBusy, this_process
 
 
@@ -28,17 +29,28 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store
         yield store, fill_store(store, n_candidates=14, n_trained=4)
 
 
+@pytest.fixture
+def blank_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path / "cache"))
+
+
 RUN = path_of(NAME)
 DOCUMENT = f"{RUN}/document.json"
 
 
-def again(name: str) -> str:
+def again(store: Store, name: str) -> str:
     return f"aquasurf search digits --name {name}"
 
 
 @contextmanager
 def serving(store: Store) -> Iterator[int]:
-    found = server(LiveStore(store, again))
+    with serving_live(LiveStore(store.safe_url, lambda: store, again)) as port:
+        yield port
+
+
+@contextmanager
+def serving_live(live: LiveStore) -> Iterator[int]:
+    found = server(live)
     thread = threading.Thread(target=found.serve_forever)
     thread.start()
     try:
@@ -102,14 +114,14 @@ def test_the_page_is_live_and_only_its_own_addresses_are_known(run):
 
 def test_the_page_of_an_unknown_run_or_address_says_so_and_links_to_the_list(run):
     with serving(run[0]) as port:
-        for path, says in (
-            (path_of("<nope>"), b"&#x27;&lt;nope&gt;&#x27;"),
-            ("/run/nope/status.json", b"&#x27;nope&#x27;"),
-            ("/runs", b"there is no page /runs"),
+        for path, expected, says in (
+            (path_of("<nope>"), 200, b"&#x27;&lt;nope&gt;&#x27;"),
+            ("/runs", 404, b"there is no page /runs"),
         ):
             status, body = ask(port, path)
-            assert status == 404
+            assert status == expected
             assert says in body
+            assert b"--accent" in body, "the style of the other pages"
             assert b'<a href="/">All runs of ' in body
             assert b"<script" not in body
 
@@ -118,7 +130,7 @@ def test_the_page_of_a_run_that_does_not_exist_yet_looks_again_until_it_does(run
     store, _ = run
     with serving(store) as port:
         status, body = ask(port, path_of("soon"))
-        assert (status, b'<meta http-equiv="refresh" content="2">' in body) == (404, True)
+        assert (status, b'<meta http-equiv="refresh" content="2">' in body) == (200, True)
         assert b"A run that has just been started appears here by itself." in body
         assert b"refresh" not in ask(port, "/runs")[1], "nothing will ever be there"
         store.create_run(NewRun("soon", "search", store.run(NAME).task_id, {}, "soon", 0, 4, None, "0.1.0"))
@@ -164,6 +176,15 @@ def test_the_state_of_a_run_has_its_progress_workers_failures_and_last_events(ru
     assert len(texts) == 15
     assert any(text.startswith(f"{last.function} failed for good: the worker died") for text in texts)
     assert any("started on worker-" in text for text in texts)
+
+
+def test_a_function_is_named_with_the_rate_that_it_was_trained_at(run):
+    store, _ = run
+    confirmation = store.run(f"{NAME}-confirm")
+    with serving(store) as port:
+        now = json.loads(ask(port, f"{path_of(confirmation.name)}/status.json")[1])
+    assert any(" with learning_rate*2" in event["text"] for event in now["events"])
+    assert now["best_function"].endswith(" with learning_rate*2")
 
 
 def test_all_runs_of_the_store_are_listed_with_the_last_note(run):
@@ -234,7 +255,7 @@ def test_a_page_from_elsewhere_gets_nothing_through_the_browser(run):
 
 
 def test_it_listens_on_the_loopback_address_alone(run):
-    found = server(LiveStore(run[0], again))
+    found = server(LiveStore("", lambda: run[0], again))
     assert found.server_address[0] == "127.0.0.1"
     found.server_close()
 
@@ -276,6 +297,31 @@ def test_the_first_page_waits_for_a_database_that_cannot_be_read_yet(run, monkey
         assert ask(port, DOCUMENT)[0] == 200
 
 
+def test_the_pages_wait_for_a_database_that_does_not_exist_yet(tmp_path, blank_cache, caplog):
+    url, opened = f"sqlite:///{tmp_path}/soon.db", []
+
+    def open_store():
+        opened.append(Store.open(url, create=False))
+        return opened[-1]
+
+    live = LiveStore(url, open_store, again)
+    with serving_live(live) as port:
+        assert ask(port, "/")[0] == ask(port, RUN)[0] == 200
+        for path in ("/runs.json", f"{RUN}/status.json", DOCUMENT):
+            status, body = ask(port, path)
+            assert (status, "no database at" in json.loads(body)["waiting"]) == (503, True)
+        assert list(tmp_path.glob("*.db")) == [], "reading creates nothing"
+        assert len(caplog.records) == 1, "said once, and not whenever a page asks"
+        with Store.open(url) as store:
+            status, body = ask(port, f"{RUN}/status.json")
+            assert (status, "no run is named" in json.loads(body)["waiting"]) == (404, True)
+            fill_store(store, n_candidates=14, n_trained=4)
+        assert json.loads(ask(port, f"{RUN}/status.json")[1])["evaluations"] > 0
+        assert len(json.loads(ask(port, "/runs.json")[1])["runs"]) == 2
+    live.close()
+    assert len(opened) == 1
+
+
 def test_the_page_and_the_state_need_no_pytorch():
     """The first page comes at once; loading PyTorch takes seconds."""
     code = (
@@ -285,7 +331,7 @@ def test_the_page_and_the_state_need_no_pytorch():
 
 
 def test_the_page_stays_when_the_database_goes(run, tmp_path):
-    report = LiveStore(run[0], again).run(NAME)
+    report = LiveStore("", lambda: run[0], again).run(NAME)
     before = report.document()
     run[0].close()
     (tmp_path / "store.db").rename(tmp_path / "gone.db")

@@ -19,7 +19,7 @@ from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedF
 from aquasurf_ray.analysis.studies.ranking import confirmed_front, one_each, ranked
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.analysis.studies.verdict import at_the_edge, difference_text, verdict
-from aquasurf_ray.store import LeaderboardRow, TaskMetric
+from aquasurf_ray.store import ACCURACY, LeaderboardRow, TaskMetric
 
 RATES = Tuning(("learning_rate*0.5", "", "learning_rate*2"), range(6, 8))
 NONE = PairedDifference(None, None)
@@ -56,7 +56,7 @@ def confirmation(winners, baselines, *, tuning=RATES, metric=None, judge="test",
     ]
     functions.sort(key=lambda each: (each.baseline, -(each.test.mean or -1)))
     seeds = tuple(range(1, len(next(iter(rows.values()))) + 1))
-    return Confirmation("c", "one", seeds, metric or TaskMetric(), tuple(functions), judge, reference, best, tuning)
+    return Confirmation("c", "one", seeds, metric or ACCURACY, tuple(functions), judge, reference, best, tuning)
 
 
 def test_a_function_that_beats_relu_is_named_with_its_gain_and_interval():
@@ -139,7 +139,7 @@ def test_conditions_are_part_of_the_sentence():
 
 def test_a_difference_of_accuracies_stays_within_one_and_others_keep_their_unit():
     wide = PairedDifference(0.5, 0.5, low=-3.0, high=4.0)
-    assert difference_text(TaskMetric(), wide) == "50.0 points [-100.0, 100.0]"
+    assert difference_text(ACCURACY, wide) == "50.0 points [-100.0, 100.0]"
     assert difference_text(TaskMetric("rmse", False), wide, signed=True) == "+0.5 rmse [-3, 4]"
 
 
@@ -203,7 +203,7 @@ def test_each_function_counts_once_by_its_best_whole_training_in_the_order_given
 ERROR_RATE = TaskMetric("error_rate", higher_is_better=False, low=0.0, high=1.0)
 
 
-@pytest.mark.parametrize("metric", [ERROR_RATE, TaskMetric("f1", low=0.0, high=1.0), TaskMetric()])
+@pytest.mark.parametrize("metric", [ERROR_RATE, TaskMetric("f1", low=0.0, high=1.0), ACCURACY])
 def test_two_values_of_a_metric_differ_by_no_more_than_its_range(metric):
     wide = PairedDifference(0.45, 0.4, 0.4, low=-2.5, high=3.4)
     unit = " points" if metric.name == "accuracy" else f" {metric.name}"
@@ -212,7 +212,7 @@ def test_two_values_of_a_metric_differ_by_no_more_than_its_range(metric):
     assert difference_text(metric, wide) == f"{factor * 0.45:.4g}{'.0' if factor == 100 else ''}{unit} {ends}"
 
 
-def test_the_range_of_a_task_comes_with_its_spec_or_from_the_name_of_its_metric():
+def test_the_range_of_a_task_comes_with_its_spec_and_never_from_the_name_of_its_metric():
     spec = {"objective": {"metric": "error_rate", "higher_is_better": False, "low": 0.0, "high": 1.0}}
     assert TaskMetric.of_spec(spec) == ERROR_RATE
     assert ERROR_RATE.interval(-0.02, -0.05, 0.01) == (0.0, 0.05)
@@ -221,4 +221,7 @@ def test_the_range_of_a_task_comes_with_its_spec_or_from_the_name_of_its_metric(
     percent = TaskMetric("accuracy", low=0.0, high=100.0)
     assert percent.interval(99.5, 98.0, 101.0) == (98.0, 100.0)
     assert difference_text(percent, PairedDifference(1.5, 0.01, low=1.0, high=2.0)) == "1.5 accuracy [1, 2]"
-    assert TaskMetric().gain_interval(5.0, 3.0, 7.0) == (3.0, 7.0), "percent under the name of a share"
+    told = TaskMetric.of_spec({"study": "pct", "objective": {"metric": "accuracy", "higher_is_better": True}})
+    assert difference_text(told, PairedDifference(5.0, None)) == "5 accuracy", "a study may tell percent"
+    assert TaskMetric.of_spec({}) == ACCURACY, "from the time when there was no other"
+    assert ACCURACY.gain_interval(5.0, 3.0, 7.0) == (3.0, 7.0), "percent under the name of a share"

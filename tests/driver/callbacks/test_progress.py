@@ -30,7 +30,7 @@ def test_the_sentence_tells_best_failures_and_what_runs():
 
 def test_a_metric_is_named_with_its_own_sign_and_early_stops_are_counted():
     view = replace(VIEW, best=("swish(x)", 0.25), metric="rmse", stopped_early=3, running=(), failed=0)
-    assert sentence(view) == "best so far rmse 0.25 swish(x)  3 stopped early"
+    assert sentence(view) == "best so far rmse 0.2500 swish(x)  3 stopped early"
 
 
 def test_the_best_function_is_named_with_the_rate_that_it_was_trained_at():

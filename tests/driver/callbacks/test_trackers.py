@@ -6,8 +6,10 @@ import json
 import math
 import struct
 import threading
+import time
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from recorder import Recorder
@@ -21,12 +23,15 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import EvaluationEnded, Events
 from aquasurf_ray.driver.settings import tracker_targets
 from aquasurf_ray.driver.settings.reading import make_config
-from aquasurf_ray.store import EpochRecord, EvaluationResult
+from aquasurf_ray.store import EpochRecord, EvaluationResult, TaskMetric
 
-CURVE = (EpochRecord(1, val_loss=2.0, val_accuracy=0.4), EpochRecord(2, val_loss=math.nan, val_accuracy=0.5))
-DONE = EvaluationResult(
-    "done", score=0.5, val_accuracy=0.5, val_loss=1.5, test_accuracy=0.45, seconds=3.0, epochs=CURVE
+CURVE = (
+    EpochRecord(1, val_loss=2.0, val_score=-0.4, seconds=1.0),
+    EpochRecord(2, val_loss=math.nan, val_score=-0.5, seconds=1.5),
 )
+DONE = EvaluationResult("done", score=-0.5, val_loss=1.5, test_score=-0.45, seconds=3.0, epochs=CURVE)
+RMSE = TaskMetric("rmse", higher_is_better=False)
+NOW = 1_700_000_000.0
 DIVERGED = EvaluationResult("diverged", reason="loss is nan", seconds=1.0)
 
 
@@ -34,7 +39,7 @@ def ended(number, function, result):
     """The event of the run's first, second, ... result."""
     return EvaluationEnded(
         evaluation=number, function=function, worker="worker-1", status=result.status, score=result.score,
-        seconds=result.seconds, reason=result.reason, stopped_early=None, seed=0, number=number, best=0.5,
+        seconds=result.seconds, reason=result.reason, stopped_early=None, seed=0, number=number, best=-0.5,
         result=result,
     )  # fmt: skip
 
@@ -46,7 +51,7 @@ def track(targets, run, results):
     """Shows the results, and returns the notes that the trackers made."""
     recorder = Recorder()
     events = Events([recorder])
-    with Trackers(targets, run, events) as trackers:
+    with Trackers(targets, run, RMSE, events) as trackers:
         for result in results:
             trackers.on_event(result)
     events.note("the end")  # delivers what the trackers' threads emitted
@@ -60,23 +65,36 @@ def scalars(folder):
         loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = loader.EventAccumulator(str(folder))
     events.Reload()
-    return {tag: [(e.step, round(e.value, 6)) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    found = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    times = {tag: [e.wall_time for e in each] for tag, each in found.items()}
+    return {tag: [(e.step, round(e.value, 6)) for e in each] for tag, each in found.items()}, times
 
 
-def test_tensorboard_shows_scores_by_number_and_the_learning_curves(tmp_path):
+@pytest.fixture
+def at_now(monkeypatch):
+    """Results come at `NOW`; the clocks of the trackers' own libraries are another time's."""
+    monkeypatch.setattr(trackers, "time", SimpleNamespace(time=lambda: NOW, monotonic=time.monotonic))
+
+
+@pytest.mark.usefixtures("at_now")
+def test_tensorboard_shows_the_metric_by_number_and_the_learning_curves(tmp_path):
     not_recorded = replace(ended(1, "elu(x)", DONE), number=None)
     assert track([f"tensorboard:{tmp_path}"], "my run", [not_recorded, *RESULTS]) == []
-    run = scalars(tmp_path / "my_run")
-    assert run["score"] == [(1, 0.5)]
-    assert run["best_score"] == [(1, 0.5), (2, 0.5)]
-    assert run["test_accuracy"] == [(1, 0.45)]
+    run, times = scalars(tmp_path / "my_run")
+    assert run["val_rmse"] == [(1, 0.5)]
+    assert run["best_val_rmse"] == [(1, 0.5), (2, 0.5)]
+    assert run["test_rmse"] == [(1, 0.45)]
+    assert times["val_rmse"] == [NOW]
     (curve,) = (folder for folder in (tmp_path / "my_run").iterdir() if folder.is_dir())
     assert curve.name == "00001-relu(x)-0"
-    assert scalars(curve)["epoch/val_accuracy"] == [(1, 0.4), (2, 0.5)]
-    assert scalars(curve)["epoch/val_loss"] == [(1, 2.0)], "NaN is left out"
+    points, times = scalars(curve)
+    assert points["epoch/val_rmse"] == [(1, 0.4), (2, 0.5)]
+    assert points["epoch/val_loss"] == [(1, 2.0)], "NaN is left out"
+    assert times["epoch/val_rmse"] == [NOW - 2.0, NOW - 0.5]
 
 
 @pytest.mark.filterwarnings("ignore:codecs.open:DeprecationWarning")  # MLflow's own, on Python 3.14
+@pytest.mark.usefixtures("at_now")
 def test_mlflow_has_an_experiment_with_a_run_for_each_result(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own, at import
@@ -91,11 +109,12 @@ def test_mlflow_has_an_experiment_with_a_run_for_each_result(tmp_path, monkeypat
     found = client.search_runs([client.get_experiment_by_name("one").experiment_id])
     runs = {run.data.params["function"]: run for run in found}
     assert runs.keys() == {"relu(x)", "cosh(cosh(x))"}
-    assert runs["relu(x)"].data.metrics["test_accuracy"] == 0.45
+    assert runs["relu(x)"].data.metrics["test_rmse"] == 0.45
+    assert (runs["relu(x)"].info.start_time, runs["relu(x)"].info.end_time) == (1000 * (NOW - 3), 1000 * NOW)
     assert runs["relu(x)"].info.status == "FINISHED"
     assert runs["cosh(cosh(x))"].info.status == "FAILED"
     assert runs["cosh(cosh(x))"].data.tags["reason"] == "loss is nan"
-    history = client.get_metric_history(runs["relu(x)"].info.run_id, "epoch_val_accuracy")
+    history = client.get_metric_history(runs["relu(x)"].info.run_id, "epoch_val_rmse")
     assert [(point.step, point.value) for point in history] == [(1, 0.4), (2, 0.5)]
 
 
@@ -133,13 +152,13 @@ def test_wandb_has_a_run_with_each_result_and_its_learning_curve(tmp_path, monke
     ]
     first, second = (row for row in rows if "function" in row)
     assert (first["function"], first["number"]) == ("relu(x)", 1)
-    assert (first["score"], first["test_accuracy"], first["best_score"]) == (0.5, 0.45, 0.5)
+    assert (first["val_rmse"], first["test_rmse"], first["best_val_rmse"]) == (0.5, 0.45, 0.5)
     assert (second["function"], second["status"], second["reason"]) == ("cosh(cosh(x))", "diverged", "loss is nan")
-    assert "score" not in second
+    assert "val_rmse" not in second
     (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/learning_curves*.json")
     curves = json.loads(table.read_text())
     points = [dict(zip(curves["columns"], row, strict=True)) for row in curves["data"]]
-    assert [(p["function"], p["epoch"], p["val_accuracy"]) for p in points] == [
+    assert [(p["function"], p["epoch"], p["val_rmse"]) for p in points] == [
         ("relu(x)", 1, 0.4),
         ("relu(x)", 2, 0.5),
     ]
@@ -206,12 +225,12 @@ def test_a_run_tells_its_trackers_of_every_result(tmp_path):
         storage=str(tmp_path / "storage"),
         log_to=[f"tensorboard:{tmp_path}/board"],
     )
-    run = scalars(tmp_path / "board" / "one")
-    assert [step for step, _ in run["score"]] == [1, 2, 3]
+    run, _ = scalars(tmp_path / "board" / "one")
+    assert [step for step, _ in run["val_accuracy"]] == [1, 2, 3]
     scores = sorted(map(score_of, functions))
-    assert sorted(value for _, value in run["score"]) == pytest.approx(scores, abs=1e-6)
-    assert run["best_score"][-1][1] == pytest.approx(scores[-1], abs=1e-6)
+    assert sorted(value for _, value in run["val_accuracy"]) == pytest.approx(scores, abs=1e-6)
+    assert run["best_val_accuracy"][-1][1] == pytest.approx(scores[-1], abs=1e-6)
     (curve,) = (path for path in (tmp_path / "board" / "one").iterdir() if path.name.endswith("-relu(x)-0"))
-    shown = scalars(curve)["epoch/val_score"]
+    shown = scalars(curve)[0]["epoch/val_accuracy"]
     assert [epoch for epoch, _ in shown] == list(range(1, EPOCHS + 1))
     assert [value for _, value in shown] == pytest.approx(curve_of("relu(x)"), abs=1e-6)

@@ -324,8 +324,8 @@ def test_a_trial_that_has_ended_takes_no_more_reports(make):
     told_one, failed_one, open_one = study.ask(), study.ask(), study.ask()
     study.tell(told_one, 0.5)
     failed_one.failed("no memory")
-    for trial, state in ((told_one, "told"), (failed_one, "failed")):
-        with pytest.raises(TrialEnded, match=f"^trial {trial.number} of study 's' has ended already: it was {state};"):
+    for trial, state in ((told_one, "was told"), (failed_one, "failed")):
+        with pytest.raises(TrialEnded, match=f"^trial {trial.number} of study 's' has ended already: it {state};"):
             trial.report(0.3, 2)
     study.close()
     with pytest.raises(BadUse, match="study 's' is closed"):
@@ -525,6 +525,17 @@ def test_a_study_of_a_task_shares_its_results_and_is_the_run_that_a_search_makes
     assert len(result.dataframe()) == N_BASELINES + 4
     other = make("other", task="digits", evaluations=4, features="outputs", seed=3)
     assert other.ask().function not in {each.function for each in evaluations(url)}, "nothing is trained again"
+
+
+def test_a_value_that_the_tasks_metric_cannot_have_is_refused(make):
+    study = make(task="digits", evaluations=4, features="outputs")
+    trial = study.ask()
+    with pytest.raises(
+        BadUse, match=r"metric accuracy of task 'digits' is declared to lie in \[0, 1\], got 85.5; tell"
+    ):
+        study.tell(trial, 85.5)
+    study.tell(trial, 1.0 + 1e-7)  # a mean in float32
+    study.tell(study.ask(), float("inf"))
 
 
 def test_values_of_ones_own_are_kept_apart_from_those_of_the_task(make, url):

@@ -20,15 +20,17 @@ from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.report.live import EventTail, run_now
 from aquasurf_ray.analysis.report.pictures.functions import functions
 from aquasurf_ray.analysis.report.pictures.kinds import KINDS
-from aquasurf_ray.analysis.report.summary import reproduction
+from aquasurf_ray.analysis.report.report_page import document
+from aquasurf_ray.analysis.report.summary import heading, reproduction
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.cli.terminal.confirmation import print_confirmation
 from aquasurf_ray.driver import confirm
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.verbs.repeat_command import command_of
-from aquasurf_ray.store import Store
+from aquasurf_ray.store import Store, this_process
 from aquasurf_ray.tasks import Splits, Task, load_task
+from aquasurf_ray.training_metrics import on_split
 
 OPTIONS = {"candidates": 20, "first_candidates": 20}
 
@@ -43,10 +45,10 @@ def network(activation):
     return nn.Sequential(nn.Linear(4, 8), activation(), nn.Linear(8, 2))
 
 
-def told(**options):
+def told(value=merit, **options):
     with Study("my loop", **OPTIONS, **options) as study:
         for trial in study:
-            study.tell(trial, merit(trial.function))
+            study.tell(trial, value(trial.function))
 
 
 def reported(url):
@@ -56,6 +58,68 @@ def reported(url):
     chart = functions(findings)
     text = html.unescape(re.sub(r"<[^>]+>", "", front(findings) + reproduction(findings)))
     return text + (chart.words if chart else "")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "val_accuracy", "rmse", "perplexity", "val_loss", "score", "value"])
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_tables_have_the_values_under_any_name_of_a_metric(url, capsys, metric, direction):
+    told(direction=direction, metric=metric, evaluations=1)
+    column, value = on_split(metric), merit("relu(x)")
+    assert main(["top", "my loop", "-n", "20", "--json"]) == 0
+    rows = {row["function"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["relu(x)"][column] == value
+    assert main(["show", "relu(x)", "--json"]) == 0
+    (evaluation,) = json.loads(capsys.readouterr().out)["evaluations"]
+    assert evaluation[column] == value
+    assert main(["top", "my loop", "-n", "20"]) == 0
+    assert f"  {value:.4f}  " in capsys.readouterr().out
+    assert main(["show", "relu(x)"]) == 0
+    assert f"{column:<16} {value:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("scale", "best", "relu"),
+    [(1e-8, "2.000e-08", "3.300e-08"), (1e300, "2.000e+300", "3.300e+300"), (1.0, "2.0000", "3.3000")],
+)
+def test_one_text_of_a_value_in_the_terminal_the_report_and_the_page_of_watch(url, capsys, scale, best, relu):
+    values = {"relu(x)": 3.3 * scale, "tanh(x)": 2 * scale}
+    told(lambda function: values.get(function, 4 * scale), direction="minimize", metric="err", evaluations=1)
+    assert main(["top", "my loop", "-n", "20"]) == 0
+    table = capsys.readouterr().out
+    assert {best, relu} <= set(table.split())
+    assert main(["status", "my loop"]) == 0
+    assert capsys.readouterr().out.split("best err")[1].split()[0] == best
+    with Store.open(url) as store:
+        run, tail = store.run("my loop"), EventTail(store, store.run("my loop"))
+        assert any(f"val_err {best}" in event["text"] for event in run_now(store, run, tail)["events"] or [])
+        shown = heading(read_findings(store, "my loop", "", quick=True))
+    assert f"with val_err <b>{best}</b>, relu(x) {relu}." in shown
+
+
+def test_a_value_of_zero_has_no_sign(url, capsys):
+    told(lambda function: 0.0, direction="minimize", evaluations=1)
+    assert main(["status", "my loop"]) == 0
+    assert capsys.readouterr().out.split("best value")[1].split()[0] == "0.0000"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_huge_value_is_drawn_without_warnings(url):
+    told(lambda function: 1e308 if function == "relu(x)" else 0.5, direction="maximize", evaluations=1)
+    with Store.open(url) as store:
+        found = document(read_findings(store, "my loop", "", quick=True))
+    assert "0" * 20 not in json.dumps(found)
+    assert "1.000e+308" in found["heading"]
+
+
+def test_accuracies_in_percent_are_no_fractions_and_their_differences_no_points(url, tmp_path):
+    with Study("my loop", direction="maximize", metric="accuracy", evaluations=1, **OPTIONS) as study:
+        for trial in study:
+            study.tell(trial, 80.5 + 5 * (trial.number > 7))
+    text = reported(url)
+    assert "is 5 accuracy better than relu(x)" in text
+    assert "points" not in text
+    assert main(["export", "my loop", "--format", "act-bench", "--output", str(tmp_path / "act-bench.json")]) == 0
+    assert json.loads((tmp_path / "act-bench.json").read_text())["relu(x)"]["Validation Accuracy"] == 80.5
 
 
 @pytest.mark.parametrize("study", [False, True])
@@ -126,11 +190,29 @@ def test_a_network_alone_is_no_task_that_could_confirm(url, capsys):
 
 
 def test_a_report_on_a_task_that_was_given_in_python_names_calls(url):
-    told(task=load_task("digits"), evaluations=1, features="outputs")
+    told(
+        lambda function: 0.25 if function == "relu(x)" else 0.5,
+        task=load_task("digits"),
+        evaluations=1,
+        features="outputs",
+    )
     text = reported(url)
     assert "Confirm it in Python, with its task: aquasurf_ray.driver.confirm('my loop', task=task)" in text
     assert "from aquasurf_ray import search\nsearch(task, space='three-node', evaluations=1" in text
     assert not re.findall(r"aquasurf (confirm|explain|search) ", text)
+
+
+def test_commands_name_the_call_that_continues_a_study(url, capsys):
+    told(direction="maximize", evaluations=1)
+    assert main(["enqueue", "my loop", "sin(x)", "cos(x)"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "run 'my loop' is finished; train them with: Study('my loop', ..., evaluations=3)"
+    with Study("my loop", direction="maximize", **OPTIONS):
+        pass
+    with Store.open(url) as store:
+        store.end_sharing(store.share_run(store.run("my loop").id, this_process(), code_version="1"), "interrupted")
+    assert main(["stop", "my loop"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "resume it with: Study('my loop', ...)"
 
 
 def test_the_page_of_watch_shows_the_processes_of_a_study_and_its_rate(url):

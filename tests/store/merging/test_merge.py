@@ -353,14 +353,67 @@ def test_a_different_result_stays_in_the_log_of_its_run_and_is_reported(new):
         assert opened.leaderboard(run_id=opened.run("search").id)[0].score == 0.5
 
 
-def finish(opened, name, score, *, owner=GONE, release=True):
-    task = opened.add_task("digits", "1", "task", {})
+@pytest.mark.parametrize("spec", [{"study": "exp"}, {"trainable": "exp"}])
+def test_loops_of_ones_own_share_a_name_and_no_results(new, spec):
+    one, other, third = new("one.db"), new("other.db"), new("third.db")
+    task = ("exp", "1", "own", spec)
+    for url, score in ((one, 0.11), (other, 0.81)):
+        with open_store(url) as opened:
+            finish(opened, "exp", score, task=task)
+    with open_store(one) as a, open_store(other) as b, open_store(third) as c:
+        report = a.merge(other)
+        assert [(run.name, run.became) for run in report.runs] == [("exp-2", "new")]
+        assert (report.tasks, report.other_results) == (1, 0)
+        assert best(a, "exp") == 0.11
+        assert best(a, "exp-2") == 0.81
+        for source in (one, other):  # in any order, and in a store that has neither
+            c.merge(source)
+        assert best(c, "exp") == 0.11
+        assert best(c, "exp-2") == 0.81
+        b.merge(third)
+        for opened, source in ((a, other), (a, third), (b, one), (b, third), (c, one), (c, other)):
+            before = contents(opened.safe_url)
+            assert {run.became for run in opened.merge(source).runs} == {"known"}
+            assert contents(opened.safe_url) == before
+        assert best(b, "exp") == 0.81
+        assert best(b, "exp-2") == 0.11
+
+
+def test_a_study_that_is_left_out_leaves_its_tasks_digest_to_one_that_begins_here(new):
+    one, other = new("one.db"), new("other.db")
+    task = ("exp", "1", "own", {"study": "exp"})
+    with open_store(one) as a, open_store(other) as b:
+        lease = finish(b, "exp", 0.81, owner=this_process(), release=False, task=task)
+        assert [run.became for run in a.merge(other).runs] == ["alive"]
+        finish(a, "exp", 0.11, task=task)
+        b.release_lease(lease, "finished")
+        assert [run.name for run in a.merge(other).runs] == ["exp-2"]
+        assert best(a, "exp") == 0.11
+        assert best(a, "exp-2") == 0.81
+
+
+def test_equal_values_are_no_other_result_however_long_they_took(new):
+    one, other = new("one.db"), new("other.db")
+    for url, seconds in ((one, 1.0), (other, 2.0)):
+        with open_store(url) as opened:
+            curve = (EpochRecord(1, val_loss=float("nan"), seconds=seconds),)
+            finish(opened, "search", 0.5, val_loss=float("nan"), seconds=seconds, device=f"{seconds}", epochs=curve)
+    with open_store(one) as opened:
+        assert opened.merge(other).other_results == 0
+
+
+def best(opened, name):
+    return opened.leaderboard(run_id=opened.run(name).id)[0].score
+
+
+def finish(opened, name, score, *, owner=GONE, release=True, task=("digits", "1", "task", {}), **values):
+    task = opened.add_task(*task)
     functions = opened.add_functions([FunctionRow("f", "f(x)", 1), FunctionRow("g", "g(x)", 1)])
     run = opened.create_run(NewRun(name, "search", task, {}, "digest", 0, 2, None, "0.1.0"), functions)
     lease = opened.acquire_lease(run.id, owner)
     claim = opened.claim(lease, functions[0], 0, "suggestion")
     opened.start(lease, claim.evaluation_id)
-    opened.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=score))
+    opened.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=score, **values))
     if release:
         opened.release_lease(lease, "interrupted")
     return lease

@@ -42,7 +42,7 @@ def run(world):
     world.store.add_functions([FunctionRow("fingerprint0", "g0(x)", 1, ("h0(x)",))])
     reason = SuggestionRecord(0.75, 2, (Neighbor(f[1], 0.1, None),), "e1")
     results = [
-        EvaluationResult("done", score=0.9, val_accuracy=0.9, val_loss=math.inf, test_accuracy=0.8, seconds=2.0),
+        EvaluationResult("done", score=0.9, val_accuracy=0.9, val_loss=math.inf, test_score=0.8, seconds=2.0),
         EvaluationResult("diverged", train_loss=math.nan, reason="loss is NaN, at step 3"),
     ]
     for function, result in zip(f, results, strict=False):
@@ -52,7 +52,7 @@ def run(world):
     world.store.record_failure(lease, claim.evaluation_id, "killed", final=True)
     for seed, loss in ((0, 1.0), (1, math.nan), (2, 3.0)):
         claim = world.store.claim(lease, f[3], seed, "baseline")
-        result = EvaluationResult("done", score=0.5, val_accuracy=0.5 + seed / 10, val_loss=loss)
+        result = EvaluationResult("done", score=0.5 + seed / 10, val_accuracy=0.5 + seed / 10, val_loss=loss)
         world.store.record_result(lease, claim.evaluation_id, result)
     feature = struct.pack("<3d", 0.0, 0.25, 1.0)
     world.store.record_spectra(lease, [SpectrumRecord(f[0], "sampled", 0, "done", feature)])

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from aquasurf_ray.store import (
+    ACCURACY,
     BadRecord,
     BenchmarkEntry,
     EvaluationResult,
@@ -56,7 +57,7 @@ ENTRIES = (
 )
 FUNCTIONS = (FunctionRow("fingerprint0", "f0(x)", 1, ("g0(x)",)), FunctionRow("new", "new(x)", 1))
 NEW = NewImport(
-    "bench", "digits", TaskMetric(), "bench.json", "ab" * 32, (), "0.1.0", FUNCTIONS, ENTRIES, {"entries": len(ENTRIES)}
+    "bench", "digits", ACCURACY, "bench.json", "ab" * 32, (), "0.1.0", FUNCTIONS, ENTRIES, {"entries": len(ENTRIES)}
 )
 
 
@@ -100,7 +101,7 @@ def test_its_task_is_not_the_one_that_is_trained_here(world):
     """So a search of the task meets neither its evaluations nor their seeds."""
     run = world.store.import_benchmark(NEW)
     task = world.store.task(run.task_id)
-    assert (task.name, task.version, task.metric) == ("digits", "imported", TaskMetric())
+    assert (task.name, task.version, task.metric) == ("digits", "imported", ACCURACY)
     assert task.spec["imported"] == {"file": "bench.json", "file_digest": "ab" * 32}
     assert run.task_id != world.task_id
     lease = world.lease("search")

@@ -37,6 +37,7 @@ _BAND = "ground-band"
 LONGEST_ROW = 30  # characters of a line that leave room for the picture on a phone
 LONGEST_TITLE = 40
 LEGEND_LINE = 19  # pixels
+_LARGEST = float(np.finfo(np.float32).max)
 MOST_UNIT_TICKS = 10  # on a phone more would touch
 Json = dict[str, Any]
 
@@ -110,7 +111,8 @@ def _colour(number: int) -> str:
 
 
 def _array(values: Floats) -> Json:
-    return {"dtype": "f4", "bdata": base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()}
+    single = np.clip(values, -_LARGEST, _LARGEST).astype("<f4")
+    return {"dtype": "f4", "bdata": base64.b64encode(np.ascontiguousarray(single).tobytes()).decode()}
 
 
 @singledispatch

@@ -17,6 +17,7 @@ from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.counted import counted
 from aquasurf_ray.training_metrics import on_split
+from aquasurf_ray.value_text import value_text
 
 SHOWN = 20
 
@@ -42,8 +43,8 @@ def confirmed(findings: Findings) -> Chart | None:
     n = n if len(seeds) == 1 else f"{seeds[0]} to {n}"
     words = (
         f"{counted(len(found), 'function')} {'was' if len(found) == 1 else 'were'} retrained with {n}. Best mean: "
-        f"{readable(best.function)} with {findings.value(found[best].mean):z.4f}, down from "
-        f"{findings.value(best.score):z.4f} at selection.{_diverged_text(findings)}"
+        f"{readable(best.function)} with {value_text(findings.value(found[best].mean))}, down from "
+        f"{value_text(findings.value(best.score))} at selection.{_diverged_text(findings)}"
     )
     rows = [_Row(row.function, row.baseline, row.score, mean) for row, mean in found.items()]
     return _chart(findings, rows, findings.metric_name, words, "Retrained with additional seeds")

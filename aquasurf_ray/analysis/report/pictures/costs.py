@@ -15,6 +15,7 @@ from aquasurf_ray.counted import counted
 from aquasurf_ray.store import LeaderboardRow
 from aquasurf_ray.store.verbs.reading.leaderboard import front
 from aquasurf_ray.training_metrics import Split, on_split
+from aquasurf_ray.value_text import value_text
 
 NOT_CONFIRMED = ", not confirmed"
 
@@ -45,7 +46,9 @@ def costs(findings: Findings) -> Chart | None:
     of = " of the confirmed" if confirmed else ""
     marks.append(Line(f"Pareto front{of}", x, y, colour=1, step=True, hover=False))
     edge = on_the_edge(scores, "drawn at its edge")
-    shown = [f"{readable(r.function)} {metric.value(r.score):z.4f} at {r.time_ratio:.2f} times ReLU" for r in best[:5]]
+    shown = [
+        f"{readable(r.function)} {value_text(metric.value(r.score))} at {r.time_ratio:.2f} times ReLU" for r in best[:5]
+    ]
     words = (
         f"{counted(len(rows), 'function')}{edge}. No {'confirmed ' if confirmed else ''}function beats the "
         f"{_functions(len(best))} on the Pareto front in both score and cost: {'; '.join(shown)}."

@@ -9,6 +9,7 @@ from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats,
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge, value_range
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.store.records.evaluations import Origin
+from aquasurf_ray.value_text import value_text
 
 _ORIGINS: dict[Origin, tuple[str, int, Symbol]] = {
     "baseline": ("baselines", GREY, "square"),
@@ -58,10 +59,10 @@ def _words(findings: Findings, scores: Floats) -> str:
     text += on_the_edge(scores, "drawn at its edge")
     top = findings.finished[int(np.nanargmax(scores))]
     at = f", trained with {top.evaluation.recipe_change}," if top.evaluation.recipe_change else ""
-    best = f"{findings.metric_name} {findings.value(np.nanmax(scores)):z.4f}"
+    best = f"{findings.metric_name} {value_text(findings.value(np.nanmax(scores)))}"
     text += f". Best training: {readable(top.function)}{at} with {best}"
     if reference:
-        text += f"; {readable(reference.function)}: {findings.value(reference.score):z.4f}"
+        text += f"; {readable(reference.function)}: {value_text(findings.value(reference.score))}"
     return f"{text}.{_best_mean(findings)}"
 
 

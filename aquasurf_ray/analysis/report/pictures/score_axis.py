@@ -20,8 +20,9 @@ def lowest_shown(scores: Floats) -> float:
     0.705
     """
     known = scores[~np.isnan(scores)]
-    median, best = np.quantile(known, [WORST_SHARE, 1.0])
-    return float(max(known.min(), best - 2 * (best - median)))
+    # Python's floats: what overflows is infinite, and is no warning of NumPy's.
+    median, best = map(float, np.quantile(known, [WORST_SHARE, 1.0]))
+    return max(float(known.min()), 2 * median - best)
 
 
 def on_the_edge(scores: Floats, drawn: str, floor: float | None = None) -> str:
