@@ -10,8 +10,8 @@ import typer
 
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.activity import activity_document, standing
-from aquasurf_ray.analysis.studies.headline import best_of_run, other_confirmations, verdict_of
-from aquasurf_ray.analysis.studies.run_origin import how_to_continue
+from aquasurf_ray.analysis.studies.headline import best_of_run, finished_confirmation, other_confirmations
+from aquasurf_ray.analysis.studies.run_origin import TRANSFERRED, how_to_continue
 from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
@@ -57,7 +57,7 @@ def status(
         ]
         now = activity_document(activities[0], opened.failure_causes(runs[0].id)) if name else {}
         others = _other_verdicts(opened, runs[0]) if name else []
-        said = verdict_of(opened, runs[0]) if name else None
+        said = _verdict(opened, runs[0]) if name else None
     if as_json:
         documents = [doc | {"settings": run_settings(run)} for run, doc in zip(runs, documents, strict=True)]
         print_json(documents[0] | now | {"verdict": said, "other_verdicts": others} if name else documents)
@@ -80,6 +80,17 @@ def status(
                 print(f"the driver of run '{run.name}' has died; resume with: {again}", file=sys.stderr)
     else:
         print("no runs yet; start one with: aquasurf search digits")
+
+
+def _verdict(opened: stored.Store, run: stored.Run) -> str | None:
+    """Return the verdict on a run; None where nothing was tested."""
+    is_tested = run.kind == "confirm" or TRANSFERRED in run.config
+    if not is_tested and finished_confirmation(opened.runs(), run) is None:
+        return None
+    from aquasurf_ray.analysis.studies.verdict import verdict_of  # loads the expression language
+
+    said = verdict_of(opened, run)
+    return None if said is None else said.sentence
 
 
 def _best_function(document: dict[str, Any]) -> str | None:

@@ -121,19 +121,6 @@ def confirmation_of(
     return read_confirmation(store, name)
 
 
-def verdict_of(store: Store, run: Run) -> str | None:
-    """Return the verdict on a run, as its command and its report have it; None where nothing was tested."""
-    confirmation = confirmation_of(store, run, own=True)
-    if confirmation is None and TRANSFERRED not in run.config:
-        return None
-    from aquasurf_ray.analysis.studies.transferred_run import read_transfer
-    from aquasurf_ray.analysis.studies.verdict import transfer_verdict, verdict
-
-    if confirmation is not None:
-        return verdict(confirmation).sentence
-    return transfer_verdict(read_transfer(store, run.config[TRANSFERRED], run.name)).sentence
-
-
 def other_confirmations(store: Store, run: Run) -> tuple[Confirmation, ...]:
     """Return the finished confirmations of a run besides the one that is said of it, the latest first."""
     names = finished_confirmations(store.runs(), run)[1:]

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from aquasurf_ray.activations.rendering import readable
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference, with_holm
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
+from aquasurf_ray.analysis.studies.headline import confirmation_of
+from aquasurf_ray.analysis.studies.run_origin import TRANSFERRED
+from aquasurf_ray.analysis.studies.transferred_run import Transfer, read_transfer
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
-from aquasurf_ray.store import TaskMetric
-
-if TYPE_CHECKING:
-    from aquasurf_ray.analysis.studies.transferred_run import Transfer
+from aquasurf_ray.store import Run, Store, TaskMetric
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,16 @@ def transfer_verdict(found: Transfer, name: Callable[[str], str] = readable) -> 
         return Verdict(f"{name(better.function)} beats {reference} by {by}{also}, {on}", better.function)
     said = _nothing_beats(found.metric, winners, reference, baseline, len(found.seeds), name)
     return Verdict(f"{said}, {on}", None)
+
+
+def verdict_of(store: Store, run: Run) -> Verdict | None:
+    """Return the verdict on a run that was confirmed, or is a confirmation or a transfer, as its command and its report
+    have it; None for another run, which tested nothing."""
+    confirmation = confirmation_of(store, run, own=True)
+    if confirmation is not None:
+        return verdict(confirmation)
+    source = run.config.get(TRANSFERRED)
+    return None if source is None else transfer_verdict(read_transfer(store, source, run.name))
 
 
 def p_text(difference: PairedDifference, functions: Iterable[Judged]) -> str:
