@@ -74,7 +74,10 @@ COLUMNS = {
     "train_score": ("number", "score on the training split"),
     "test_score": ("number", "score on the test split"),
     "val_score": ("number", "score on the validation split"),
-    "val_accuracy": ("number", "accuracy on the validation split; empty for other tasks than classification"),
+    "val_accuracy": (
+        "number",
+        "the metric if it is accuracy and this package trained; score has every run's",
+    ),
     "test_accuracy": ("number", "accuracy on the test split"),
     "train_accuracy": ("number", "accuracy on the training split"),
     "val_loss": ("number", "loss on the validation split"),

@@ -33,11 +33,11 @@ async function followRuns() {
     { name: "run", of: (run) => run.run, shown: (run) => element("a", run.run, { href: `/run/${encodeURIComponent(run.run)}` }) },
     { name: "task", of: (run) => run.task, shown: (run) => run.task },
     { name: "kind", of: (run) => run.kind, shown: (run) => run.kind },
-    { name: "status", of: (run) => run.status, shown: (run) => statusElement(run.status) },
+    { name: "status", of: (run) => run.status, shown: listedStatus },
     { name: "results", of: (run) => run.evaluations, shown: resultsText, down: true },
     { name: "diverged", of: (run) => run.diverged, shown: (run) => String(run.diverged), down: true },
     { name: "failed", of: (run) => run.failed, shown: (run) => String(run.failed), down: true },
-    { name: "best", of: (run) => run.best, shown: bestText, down: true },
+    { name: "best", of: (run) => (run.best === null ? null : [run.metric, run.score]), shown: listedBest, down: true },
     { name: "of function", of: (run) => run.best_function, shown: (run) => (run.best_function ? element("code", run.best_function) : "") },
     { name: "created", of: (run) => run.created, shown: (run) => timeElement(run.created), down: true },
     { name: "note", of: (run) => run.note, shown: (run) => run.note },
@@ -56,6 +56,19 @@ async function followRuns() {
     }
     await pause(POLL_SECONDS);
   }
+}
+
+// Values of different metrics do not compare, so they are sorted within their metric, the best one first.
+function listedBest(run) {
+  if (run.best === null) return "";
+  const kind = run.confirmed ? " (confirmed)" : run.averaged ? " (mean)" : "";
+  return element("span", `${run.metric} ${metricText(run.best)}${kind}`, { title: bestText(run) });
+}
+
+function listedStatus(run) {
+  const status = statusElement(run.status);
+  if (run.exhausted) status.append(" (exhausted)");
+  return status;
 }
 
 // Both numbers count the baselines, which a budget does not.
@@ -126,9 +139,11 @@ function showNow(now) {
   $("now-status").replaceChildren(statusElement(now.status), now.message ? `: ${now.message}` : "");
   if (now.again) $("now-status").append("; resume with: ", element("code", now.again));
   $("now-bar").hidden = now.wanted === null;
-  $("now-bar").max = Math.max(now.wanted, 1);
+  // What failed for good leaves a finished run without some of its results.
+  $("now-bar").max = Math.max(now.status === "finished" ? now.evaluations : now.wanted, 1);
   $("now-bar").value = now.evaluations;
   const parts = [`${resultsText(now)} ${(now.wanted ?? now.evaluations) === 1 ? "result" : "results"}`];
+  if (now.exhausted) parts.push("all candidates are used up");
   if (now.spectra !== null) parts.push(`spectra ${now.spectra} of ${now.candidates}`);
   if (isRunning && now.per_hour !== null) parts.push(`${now.per_hour.toFixed(1)} an hour`);
   if (isRunning && now.seconds_left !== null) parts.push(`about ${spoken(now.seconds_left)} left`);

@@ -164,8 +164,9 @@ class RunList:
 
 def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Json:
     """Return what a list of runs has of a run. `wanted` is its budget with the baselines, which the budget does not
-    count and `evaluations` does; None without a budget. `confirmed` says what a confirmed `best` is; else it is None,
-    and `best` is the best training, or the best mean over `averaged` seeds of a run that trains with several."""
+    count and `evaluations` does; None without a budget. `exhausted`: all candidates are used up. `score` is `best` with
+    the sign changed where lower is better. `confirmed` says what a confirmed `best` is; else it is None, and `best` is
+    the best training, or the best mean over `averaged` seeds of a run that trains with several."""
     run = status.run
     return {
         "run": run.name,
@@ -178,6 +179,8 @@ def _row(status: RunStatus, activity: RunActivity, best: Headline | None) -> Jso
         "failed": status.by_status.get("failed", 0),
         "metric": best.metric_name if best else on_split(status.task.metric.name),
         "best": best.value if best else None,
+        "score": best.score if best else None,
+        "exhausted": status.exhausted,
         "confirmed": best.confirmed if best else None,
         "averaged": best.averaged if best else None,
         "best_function": _best_function(best) if best else None,

@@ -9,10 +9,11 @@ function valueOf(cell) {
   return Number.isNaN(number) ? text : number;
 }
 
-// What is missing comes last in either direction.
+// What is missing comes last in either direction. A pair is a group, in a fixed order, and a value within it.
 function compare(a, b, down) {
   const missing = (value) => value === null || value === undefined || value === "";
   if (missing(a) || missing(b)) return missing(a) - missing(b);
+  if (Array.isArray(a)) return compare(a[0], b[0], false) || compare(a[1], b[1], down);
   const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
   return down ? -order : order;
 }

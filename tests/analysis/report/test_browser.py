@@ -20,7 +20,17 @@ from aquasurf_ray.analysis.report.live_store import LiveStore
 from aquasurf_ray.analysis.report.server import path_of, server
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.duration_text import duration_text
-from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store
+from aquasurf_ray.store import (
+    EvaluationResult,
+    FunctionRow,
+    Lease,
+    LiveRun,
+    LiveWorker,
+    NewRun,
+    Store,
+    this_process,
+)
+from aquasurf_ray.value_text import value_text
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -55,6 +65,12 @@ OVERLAPPING = f"""() => {{ {BOXES}
   }}
   return found;
 }}"""
+
+HEIGHT_OF_TEXT = """(cell) => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return range.getBoundingClientRect().height;
+}"""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium on the path")
 Opened = Callable[..., Any]
@@ -480,3 +496,37 @@ def test_a_note_that_is_refused_stays_in_the_form_with_the_reason(browser, store
         assert "2000 characters" in why.inner_text()
         assert len(found.locator("#note").input_value()) == 3000
         context.close()
+
+
+@pytest.mark.slow
+def test_the_list_of_runs_fits_and_sorts_the_best_within_their_metric(opened, tmp_path):
+    runs = {"space": ("rmse", 0.2), "of-errors": ("rmse", 0.1), "low": ("accuracy", 0.6), "high": ("accuracy", 0.9)}
+    with Store.open(f"sqlite:///{tmp_path}/runs.db") as store:
+        for name, (metric, value) in runs.items():
+            less = metric == "rmse"
+            spec = {"objective": {"metric": metric, "higher_is_better": not less}}
+            task = store.add_task(metric, "1", metric, spec)
+            functions = store.add_functions([FunctionRow(f"f{name}", f"a_long_name_of_a_function_{name}(x)", 1)])
+            run = store.create_run(NewRun(name, "search", task, {}, name, 0, 2, None, "0.1.0"), functions)
+            lease = store.acquire_lease(run.id, this_process())
+            claim = store.claim(lease, functions[0], 0, "suggestion")
+            score = -value if less else value
+            store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=score))
+            store.release_lease(lease, "finished")
+            store.add_note(run.id, "a note that takes as much room as the table gives it, and then some more of it")
+        with serving(store) as site:
+            found = opened(site, WIDE)
+            found.wait_for_selector("#runs tbody tr")
+            order = "[...document.querySelectorAll('#runs tbody td:first-child')].map((cell) => cell.textContent)"
+            found.get_by_role("button", name="best").click()
+            assert found.evaluate(order) == ["high", "low", "of-errors", "space"]
+            found.get_by_role("button", name="best").click()
+            assert found.evaluate(order) == ["low", "high", "space", "of-errors"]
+            row = found.locator("#runs tbody tr", has_text="space")
+            for column in ("run", "results"):
+                cell = row.locator(f'td[data-label="{column}"]')
+                assert cell.evaluate(HEIGHT_OF_TEXT) < 40, "one line"
+            assert row.locator('td[data-label="status"]').inner_text() == "finished (exhausted)"
+            for value in (0.25, 0.0005, 0.00012, 9e-9, -1e308, 1.5e6, -0.0, 0.99999):
+                assert found.evaluate("(value) => metricText(value)", value) == value_text(value)
+            found.close()
