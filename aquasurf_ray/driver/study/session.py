@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
@@ -27,6 +28,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.other_runs import OtherRuns
+from aquasurf_ray.driver.run.training_events import training_failed
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import over_budget, state_of
 from aquasurf_ray.driver.state.history import History
@@ -129,9 +131,7 @@ class StudySession:
         now = time.monotonic()
         if now - self._looked_at >= SYNC_SECONDS:
             self._looked_at = now
-            gone = [trial for trial in self.others() if self._is_abandoned(trial, now)]
-            if gone:
-                self.store.requeue_trials(self.lease, gone)
+            self._expire([trial for trial in self.others() if self._is_abandoned(trial, now)])
             self._other_runs.sync()
         self._read_log()
 
@@ -158,6 +158,19 @@ class StudySession:
         """Drop a trial that this process no longer has, and read its state."""
         self.held.pop(asked.claim.evaluation_id, None)
         self._read_log()
+
+    def _expire(self, gone: Sequence[OpenTrial]) -> None:
+        """End the trials of processes that are gone, each as a failed attempt, and say so."""
+        if not gone:
+            return
+        ended = self.store.expire_trials(self.lease, gone, most_attempts=self._context.config.max_attempts)
+        self._read_log()
+        for trial in (trial for trial in gone if trial.evaluation_id in ended):
+            state, worker = self.history.evaluations[trial.evaluation_id], f"{trial.owner.host} pid {trial.owner.pid}"
+            error = self.store.evaluation(trial.evaluation_id).error or ""
+            self._context.events.emit(training_failed(state, error, worker))
+            again = "given up" if state.status == "failed" else "asked again"
+            self._context.events.note(f"{trial.function}: {error} ({worker}); {again}")
 
     def _is_abandoned(self, trial: OpenTrial, now: float) -> bool:
         """Return whether a trial's process is dead, or silent for a lease on this process's own clock."""

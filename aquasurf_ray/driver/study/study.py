@@ -40,8 +40,9 @@ class Study:
     """A search whose trainings are your own loop: ask for a function, train it, tell the value that it reached.
 
     Any number of processes may open the study of one name in one store. Each trial is leased to the process that asked
-    for it; if that process dies, another one is asked to train the function. Opening a study again continues it. The
-    first trials are the baselines. In the store, a study is a run like any other: `aquasurf top NAME`.
+    for it; if that process dies, another one is asked to train the function, up to `max_attempts` times. Opening a
+    study again continues it. The first trials are the baselines. In the store, a study is a run like any other:
+    `aquasurf top NAME`.
 
     Args:
         name: the study's name in the store.
@@ -59,8 +60,8 @@ class Study:
         evaluations: the number of trials of all processes together, besides the baselines; by default no limit, or that
             of the study that exists. With `leader_seeds` above 1 it must be given.
         callbacks: objects with a method `on_event(event)`, for what this process does (`driver.events`).
-        **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`, ... with the
-            meaning of `SearchConfig`.
+        **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`,
+            `max_attempts`, ... with the meaning of `SearchConfig`.
 
     Raises:
         BadUse: an argument is wrong, the study has another reference, or it has finished more evaluations.
@@ -357,7 +358,7 @@ def _release_trials(store: Store, held: dict[int, AskedTrial], plan: StudyPlan) 
     mine = {trial.attempt_id for trial in held.values()}
     open_here = [trial for trial in store.open_trials(run.id) if trial.attempt_id in mine]
     if open_here:
-        store.requeue_trials(lease, open_here)
+        store.give_back(lease, open_here)
     held.clear()
     if run.status == "running":
         store.end_sharing(lease, "interrupted")

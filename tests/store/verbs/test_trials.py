@@ -81,13 +81,14 @@ def test_another_value_for_a_trial_that_was_told_is_refused(world, shared):
     assert world.store.evaluation(trial.claim.evaluation_id).score == 0.9
 
 
-def expired(world, lease):
-    return world.store.requeue_trials(lease, world.store.open_trials(lease.run_id))
+def expired(world, lease, most_attempts=3):
+    trials = world.store.open_trials(lease.run_id)
+    return world.store.expire_trials(lease, trials, most_attempts=most_attempts)
 
 
 def test_an_expired_trial_is_given_to_another_process_whose_result_counts(world, shared, elsewhere):
     late = asked(world, shared, 0, nonce="a", owner=elsewhere)
-    assert expired(world, shared) == 1
+    assert expired(world, shared) == [late.claim.evaluation_id]
     assert status(world, 0) == "queued"
     second = asked(world, shared, 0, nonce="b")
     assert (second.claim.state, second.number) == ("claimed", late.number)
@@ -109,11 +110,40 @@ def test_a_late_value_counts_if_nobody_else_was_given_the_function(world, shared
     assert status(world, 0) == "done"
 
 
+def test_a_late_value_counts_also_if_the_function_was_given_up(world, shared, elsewhere):
+    late = asked(world, shared, 0, owner=elsewhere)
+    expired(world, shared, most_attempts=1)
+    assert status(world, 0) == "failed"
+    assert world.store.tell(shared, late, DONE).state == "recorded"
+    assert world.store.evaluation(late.claim.evaluation_id).error is None
+
+
+def test_a_trial_whose_process_is_gone_counts_as_an_attempt_until_the_function_is_given_up(world, shared, elsewhere):
+    dead = replace(this_process(), started=1)  # the process number is another process's now
+    for n, owner in enumerate((dead, elsewhere, dead), start=1):
+        number = asked(world, shared, 0, nonce=f"n{n}", owner=owner).claim.evaluation_id
+        expired(world, shared)
+        assert expired(world, shared) == [], "it counts once"
+        assert world.store.evaluation(number).attempts == n
+        assert status(world, 0) == ("queued" if n < 3 else "failed")
+    assert asked(world, shared, 0).claim.state == "failed"
+    causes = [(cause.error, cause.n) for cause in world.store.failure_causes(shared.run_id)]
+    died = "the process that trained it died"
+    assert causes == [(died, 2), ("the process that trained it gave no sign of life for 30 s", 1)]
+
+
+def test_a_trial_that_is_given_back_is_no_attempt(world, shared):
+    trial = asked(world, shared, 0)
+    assert world.store.give_back(shared, world.store.open_trials(shared.run_id)) == 1
+    assert (status(world, 0), kinds(world)[-1]) == ("queued", "requeued")
+    assert world.store.evaluation(trial.claim.evaluation_id).attempts == 0
+
+
 def test_a_heartbeat_keeps_a_trial(world, shared):
     trial = asked(world, shared, 0)
     seen = world.store.open_trials(shared.run_id)
     world.store.renew_trials([trial.attempt_id])
-    assert world.store.requeue_trials(shared, seen) == 0
+    assert world.store.expire_trials(shared, seen, most_attempts=1) == []
     assert status(world, 0) == "running"
     assert world.store.open_trials(shared.run_id)[0].heartbeat == 1
 
