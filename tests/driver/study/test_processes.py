@@ -50,6 +50,7 @@ def test_four_loops_that_are_killed_at_random_lose_nothing_and_tell_nothing_twic
     for each in evaluations:
         assert each.evaluation.status == "done"
         assert each.evaluation.score == pytest.approx(study_loops.merit(each.function), abs=1e-9)
+    assert not any(each.reused for each in evaluations), "there is no other run"
     results = Counter(event.evaluation_id for event in events if event.kind == "result")
     assert set(results.values()) == {1}
     assert len(results) == len(evaluations)

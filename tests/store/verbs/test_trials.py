@@ -17,6 +17,7 @@ from aquasurf_ray.store import (
     NewRun,
     RunHeld,
     Store,
+    SuggestionRecord,
     this_process,
 )
 from aquasurf_ray.store.database.schema import TrialLease
@@ -30,8 +31,8 @@ def shared(world):
     return world.store.share_run(run.id, this_process(), code_version="0.1.0")
 
 
-def asked(world, lease, function, *, nonce="n", owner=None, origin="suggestion", **options):
-    request = EvaluationRequest(world.functions[function], 0, origin)
+def asked(world, lease, function, *, nonce="n", owner=None, origin="suggestion", suggestion=None, **options):
+    request = EvaluationRequest(world.functions[function], 0, origin, suggestion)
     owner = owner or this_process()
     return world.store.ask(lease, request, owner, nonce=nonce, lease_seconds=30.0, **options)
 
@@ -63,6 +64,34 @@ def test_two_processes_are_not_given_one_function(world, shared):
     first, second = asked(world, shared, 0, nonce="a"), asked(world, shared, 0, nonce="b")
     assert (first.claim.state, second.claim.state) == ("claimed", "taken")
     assert second.attempt_id is None
+
+
+def requests(world, run_id):
+    return [(each.reused, each.suggestion) for each in world.store.snapshot(run_id).evaluations]
+
+
+def test_a_process_that_lags_behind_changes_nothing_of_what_another_one_has(world, shared):
+    """It suggests a function that another process of the run trains, or has trained."""
+    better, worse = SuggestionRecord(0.5, 1), SuggestionRecord(0.4, 2)
+    trial = asked(world, shared, 0, nonce="a", suggestion=better)
+    assert asked(world, shared, 0, nonce="b", suggestion=worse).claim.state == "taken"
+    world.store.tell(shared, trial, DONE)
+    late = asked(world, shared, 0, nonce="b", suggestion=worse)
+    assert (late.claim.state, late.attempt_id, late.claim.record.score) == ("known", None, 0.9)
+    assert requests(world, shared.run_id) == [(False, better)]
+    assert kinds(world) == ["created", "claimed", "started", "result"]
+    assert world.store.status(shared.run_id).reused == 0
+
+
+def test_a_result_of_another_run_is_reused_once_by_all_processes(world, shared):
+    new = NewRun("other", "search", world.task_id, {}, "other", 0, 40, None, "0.1.0")
+    other = world.store.share_run(world.store.create_run(new, world.functions).id, this_process(), code_version="0.1.0")
+    world.store.tell(other, asked(world, other, 0), DONE)
+    first = SuggestionRecord(0.5, 1)
+    claims = [asked(world, shared, 0, nonce=n, suggestion=s).claim for n, s in (("a", first), ("b", None))]
+    assert [claim.state for claim in claims] == ["reused", "reused"]
+    assert requests(world, shared.run_id) == [(True, first)]
+    assert kinds(world) == ["created", "reused"]
 
 
 def test_a_call_whose_commit_was_not_answered_finds_its_own_trial_again(world, shared):
