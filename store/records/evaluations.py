@@ -89,7 +89,7 @@ class EvaluationResult(TrainingMetrics):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord(TrainingMetrics):
-    """A stored evaluation; `epochs` is the number of epochs trained, `Store.curve` gives the learning curve.
+    """A stored evaluation; `epochs` is the last epoch of its learning curve, which `Store.curve` gives.
 
     `recipe_change` is the change of the task's recipe that it is trained with (`recipe_change`), "" for none.
     """

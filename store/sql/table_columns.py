@@ -23,7 +23,7 @@ _WORDS = {
     "seconds": "duration",
     "reason": "why it diverged, if it did",
     "attempts": "number of attempts",
-    "epochs": "number of epochs trained",
+    "epochs": "last epoch of the learning curve",
     "error": "the infrastructure failure, if it failed",
     "code_version": "version of aquasurf-ray",
     "claim_token": "token of the lease under which it was claimed",

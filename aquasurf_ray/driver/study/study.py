@@ -59,7 +59,8 @@ class Study:
             the first. By default that of the task or network in `features` or `task`, else ReLU.
         evaluations: the number of trials of all processes together, besides the baselines; by default no limit, or that
             of the study that exists. With `leader_seeds` above 1 it must be given.
-        callbacks: objects with a method `on_event(event)`, for what this process does (`driver.events`).
+        callbacks: objects with a method `on_event(event)`, for what this process does (`driver.events`). They are
+            called in the thread that calls `ask`, `tell` and so on, one call after the other.
         **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`,
             `max_attempts`, ... with the meaning of `SearchConfig`.
 
@@ -94,7 +95,8 @@ class Study:
         callbacks: Iterable[Callback] = (),
         **options: Any,
     ) -> None:
-        self._events = Events((NotesToLog(logger), *checked_callbacks(callbacks)))
+        # Everything that emits holds the lock below.
+        self._events = Events((NotesToLog(logger), *checked_callbacks(callbacks)), any_thread=True)
         if (examples is None) != (features is None or isinstance(features, str | Task)):
             raise BadUse("features and examples go together: a network factory, and the data for its spectra")
         if examples is None and objective is not None:

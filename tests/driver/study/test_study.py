@@ -7,7 +7,10 @@ import math
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -91,6 +94,32 @@ def test_callbacks_get_what_this_process_trains(make, url):
     assert (got[5].error, got[5].attempts, got[5].final) == ("no memory", 1, False)
     with pytest.raises(BadUse, match="a callback must be an object with a method on_event"):
         make("t", callbacks=[print])
+
+
+def test_callbacks_are_called_in_the_thread_that_asks_and_tells_one_after_the_other(make):
+    got, own, inside = [], [], []
+
+    class Recorder:
+        def on_event(self, event):
+            inside.append(1)
+            time.sleep(0.002)
+            got.append((type(event).__name__, threading.get_ident(), len(inside)))
+            inside.pop()
+
+    study = make(evaluations=1, callbacks=[Recorder()])
+
+    def loop():
+        told(study, 3)
+        mine = [name for name, thread, _ in got if thread == threading.get_ident()]
+        own.append([name for name in mine if name != "FunctionSuggested"])
+
+    together = threading.Barrier(3)  # so that no thread does the work of two
+    with ThreadPoolExecutor(3, initializer=together.wait) as threads:
+        for done in [threads.submit(loop) for _ in range(3)]:
+            done.result()
+    assert sorted(len(names) for names in own) == [6, 6, 6]
+    assert all(names == ["EvaluationStarted", "EvaluationEnded"] * 3 for names in own)
+    assert {n for _, _, n in got} == {1}
 
 
 def test_baselines_come_first_then_what_the_surrogate_suggests(make, url):
@@ -317,6 +346,18 @@ def test_learning_curves_are_stored_with_the_value(make, url):
     with Store.open(url) as store:
         curve = store.curve(evaluations(url)[0].evaluation.id)
     assert [(row.epoch, row.val_score) for row in curve] == [(1, -3.0), (2, None), (3, -1.0)]
+
+
+def test_the_epochs_of_a_trial_are_the_last_one_that_it_reported(make, url):
+    study = make(evaluations=1)
+    reporting, silent = study.ask(), study.ask()
+    for epoch in (20, 60, 40):
+        reporting.report(0.5, epoch)
+    study.tell(reporting, 0.9)
+    study.tell(silent, math.nan)
+    assert study.dataframe()["epochs"].isna().tolist() == [False, True]
+    assert study.dataframe()["epochs"][0] == 60
+    assert [each.evaluation.epochs for each in evaluations(url)] == [60, None]
 
 
 def test_a_trial_that_has_ended_takes_no_more_reports(make):
