@@ -608,6 +608,22 @@ def test_commands_show_a_study(make, url, capsys, tmp_path):
     assert "run 's' is a study without a task" in err
 
 
+def test_show_counts_as_the_study_does_and_says_why_it_has_no_learned_values(make, url, capsys):
+    study = make()
+    told(study, 2)
+    propose("s", ["mul(x,sigmoid(mul(learn(1),x)))"], store=url)
+    trial = study.ask()
+    study.tell(trial, 0.5)
+    assert main(["show", trial.function, "--store", url]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"origin proposal, number {trial.number} of the run" in shown
+    assert "learned not stored: the values are in the networks of the study's own loop" in shown
+    frame = study.dataframe()
+    assert frame["function"][trial.number] == trial.function
+    main(["show", "relu(x)", "--store", url])
+    assert "learned" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_winners_of_a_study_are_confirmed_where_there_is_a_task(make, url, ray_here, tmp_path):
     from scripted_worker import ScriptedWorker, score_of
