@@ -21,6 +21,7 @@ from aquasurf_ray.store.errors import StoreCorrupt
 from aquasurf_ray.store.records.leases import Lease, LeaseOwner
 from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
 from aquasurf_ray.store.verbs.attempts import open_trials
+from aquasurf_ray.store.verbs.processes import live_processes
 from aquasurf_ray.store.verbs.runs import read_run_by_id, to_owner
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore
 
@@ -77,7 +78,8 @@ class ActivityVerbs(StoreCore):
         def body(connection: sa.Connection) -> RunActivity:
             run = read_run_by_id(connection, run_id)
             if run.lease_owner is None:
-                return RunActivity(trials=tuple(open_trials(connection, run_id)))
+                processes = live_processes(connection, run_id, self._is_dead)
+                return RunActivity(trials=tuple(open_trials(connection, run_id)), processes=processes)
             # Ages by the database's clock: this machine's may differ from that of the driver.
             now = connection.execute(sa.select(utc_now())).scalar_one()
             taken = sa.select(Event.at).where(Event.run_id == run_id, Event.kind == "lease_taken")

@@ -13,7 +13,7 @@ process can tell no result once another process was given the function.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import sqlalchemy as sa
@@ -35,6 +35,7 @@ from aquasurf_ray.store.verbs.attempts import holder_of, live_trials, open_attem
 from aquasurf_ray.store.verbs.claims import ClaimVerbs, Usable
 from aquasurf_ray.store.verbs.evaluations import fail, lock_by_number, resulted
 from aquasurf_ray.store.verbs.leases import LeaseVerbs
+from aquasurf_ray.store.verbs.processes import live_processes
 from aquasurf_ray.store.verbs.results import CHANGE, check_result, same_result, write_results
 from aquasurf_ray.store.verbs.runs import read_run_by_id
 from aquasurf_ray.store.verbs.store_core import EventRow, FencedRun, chunks
@@ -151,16 +152,6 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
 
         return self._fenced(lease, body)
 
-    def renew_trials(self, attempt_ids: Collection[int]) -> None:
-        """Increment the heartbeats of trials."""
-
-        def body(connection: sa.Connection) -> None:
-            beat = {"heartbeat": TrialLease.heartbeat + 1, "renewed_at": utc_now()}
-            for part in chunks(sorted(attempt_ids)):
-                connection.execute(sa.update(TrialLease).where(TrialLease.attempt_id.in_(part)).values(beat))
-
-        self._write(body)
-
     def open_trials(self, run_id: int) -> list[OpenTrial]:
         """Return the trials of a run that have not ended, in the order in which they were asked for."""
         return self._read(lambda connection: open_trials(connection, run_id))
@@ -206,7 +197,8 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
         return self._fenced(lease, body)
 
     def end_sharing(self, lease: Lease, status: RunStatusName) -> bool:
-        """Set the status of a shared run, unless a process still has a trial; return whether it was set.
+        """Set the status of a shared run, and return whether it was set: not while a process has a trial, nor to
+        `interrupted` while one has the study open.
 
         Raises:
             LeaseLost: a driver took the run over.
@@ -214,6 +206,8 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
             if live_trials(connection, run.id, self._is_dead):
+                return False
+            if status == "interrupted" and live_processes(connection, run.id, self._is_dead):
                 return False
             if _set_status(connection, run.id, status):
                 run.events.append(EventRow(status, data={"message": None}))

@@ -68,13 +68,6 @@ class NoWorkers:
         return set()
 
 
-def renew_trials(store: Store, held: dict[int, AskedTrial]) -> None:
-    """Renew the leases of a process's trials."""
-    numbers = [trial.attempt_id for trial in list(held.values()) if trial.attempt_id is not None]
-    if numbers:
-        store.renew_trials(numbers)
-
-
 class BudgetChanged(Exception):
     """Another process has changed the study's budget, so this one has to read the run again."""
 

@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aquasurf_ray.driver.callbacks.given import checked_callbacks
@@ -20,7 +19,8 @@ from aquasurf_ray.driver.run.training_events import training_ended, training_fai
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.study.identity import Direction, StudyPlan, network_task, plan_of
-from aquasurf_ray.driver.study.session import BudgetChanged, StudySession, open_run, renew_trials
+from aquasurf_ray.driver.study.presence import Presence
+from aquasurf_ray.driver.study.session import BudgetChanged, StudySession, open_run
 from aquasurf_ray.driver.study.trial import BestTrial, State, Trial, number
 from aquasurf_ray.store import AskedTrial, LeaseLost, Store, StoreError, TellAnswer, this_process
 from aquasurf_ray.tasks import NetworkFactory, Task
@@ -115,11 +115,12 @@ class Study:
         self._worker = _worker_name()
         self._pid = os.getpid()
         self._store = Store.open(store_url(self._plan.config.store))
-        renew = partial(renew_trials, self._store, self._held)
-        self._heartbeat = Heartbeat(renew, self._plan.config.lease_seconds, "leases of trials")
+        self._presence = Presence(self._store, self._held, self._plan.config.lease_seconds)
+        self._heartbeat = Heartbeat(self._presence.renew, self._plan.config.lease_seconds, "leases of trials")
         self._heartbeat.start()
         self._session: StudySession | None = None
-        self._close = weakref.finalize(self, _close, self._store, self._heartbeat, self._held, self._plan, self._pid)
+        mine = (self._store, self._presence, self._heartbeat, self._held, self._plan, self._pid)
+        self._close = weakref.finalize(self, _close, *mine)
         try:
             self._opened()
         except BaseException:
@@ -335,16 +336,25 @@ class Study:
         if self._session is None:
             run, lease = open_run(self._store, self._plan, self._budget, self._events)
             self._budget = None  # when this process opens it again, another one may have changed the budget
+            self._presence.enter(run.id)
             self._session = StudySession(self._store, run, lease, self._plan, self._held, self._events)
         return self._session
 
 
-def _close(store: Store, heartbeat: Heartbeat, held: dict[int, AskedTrial], plan: StudyPlan, pid: int) -> None:
+def _close(
+    store: Store,
+    presence: Presence,
+    heartbeat: Heartbeat,
+    held: dict[int, AskedTrial],
+    plan: StudyPlan,
+    pid: int,
+) -> None:
     """Give back the trials of a study's process; a forked process has none of its own and leaves everything alone."""
     if os.getpid() != pid:
         return
     heartbeat.close()
     try:
+        presence.leave()
         _release_trials(store, held, plan)
     except StoreError:  # the leases expire instead: at the end of a process nobody could catch an error
         pass

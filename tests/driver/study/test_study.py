@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import subprocess
@@ -639,17 +640,43 @@ def test_the_winners_of_a_study_are_confirmed_where_there_is_a_task(make, url, r
     assert set(frame["task"]) == {"digits"}, "they are trainings of the task, not of the loop"
 
 
+def status_of(url, capsys):
+    assert main(["status", "s", "--store", url, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def loops_of(url, capsys):
+    return [(loop["trials"], loop["state"]) for loop in status_of(url, capsys)["loops"]]
+
+
+def test_a_study_that_is_open_is_running_whether_or_not_it_has_a_trial(make, url, capsys):
+    first = make(evaluations=1)
+    assert (status_of(url, capsys)["status"], loops_of(url, capsys)) == ("running", [(0, "alive")])
+    told(first, 1)
+    assert (status_of(url, capsys)["status"], loops_of(url, capsys)) == ("running", [(0, "alive")])
+    second = make(evaluations=1)
+    first.close()
+    assert status_of(url, capsys)["status"] == "running", "another process has it open"
+    second.close()
+    assert (status_of(url, capsys)["status"], loops_of(url, capsys)) == ("interrupted", [])
+    third = make(evaluations=1)
+    assert status_of(url, capsys)["status"] == "running"
+    told(third)
+    assert status_of(url, capsys)["status"] == "finished"
+    third.close()
+    make(evaluations=1)
+    assert status_of(url, capsys)["status"] == "finished", "who only reads it starts nothing"
+
+
 def test_a_study_whose_processes_died_is_not_called_running(make, url, capsys):
     study = make()
     study.ask()
     with Store.open(url) as store:
-        store._write(
-            lambda c: c.exec_driver_sql(
-                "UPDATE trial_leases SET owner = json_set(owner, '$.started', 1)"
-            )  # the process number is another process's now
-        )
-    assert main(["status", "--store", url, "--json"]) == 0
-    assert '"status": "interrupted"' in capsys.readouterr().out
+        for table in ("trial_leases", "study_processes"):  # the process number is another process's now
+            dead = f"UPDATE {table} SET owner = json_set(owner, '$.started', 1)"
+            store._write(lambda c, dead=dead: c.exec_driver_sql(dead))
+    assert (status_of(url, capsys)["status"], loops_of(url, capsys)) == ("interrupted", [(1, "dead")])
+    assert (status_of(url, capsys)["running"], status_of(url, capsys)["queued"]) == (0, 1), "it waits for a process"
     assert main(["stop", "s", "--store", url]) == 0
     assert "is not running, it is interrupted" in capsys.readouterr().out
 

@@ -171,7 +171,7 @@ def test_a_trial_that_is_given_back_is_no_attempt(world, shared):
 def test_a_heartbeat_keeps_a_trial(world, shared):
     trial = asked(world, shared, 0)
     seen = world.store.open_trials(shared.run_id)
-    world.store.renew_trials([trial.attempt_id])
+    world.store.renew_process("p", [trial.attempt_id])
     assert world.store.expire_trials(shared, seen, most_attempts=1) == []
     assert status(world, 0) == "running"
     assert world.store.open_trials(shared.run_id)[0].heartbeat == 1
@@ -258,6 +258,24 @@ def test_another_run_of_the_task_leaves_live_trials_alone_and_takes_those_of_the
     expired(world, shared)
     asked(world, shared, 1, nonce="m", owner=replace(this_process(), started=1))
     assert world.store.claim(lease, world.functions[1], 0, "suggestion").state == "claimed"
+
+
+def test_processes_that_have_a_study_open_are_seen_until_they_leave_or_die(world, elsewhere):
+    run = world.run()
+    shared = world.store.share_run(run.id, this_process(), code_version="0.1.0")
+    dead = replace(this_process(), started=1)
+    for nonce, owner in (("a", dead), ("b", elsewhere)):
+        world.store.enter_study(run.id, owner, nonce=nonce, lease_seconds=5.0)
+        assert world.store.run("run").status == "running"
+    world.store.enter_study(run.id, elsewhere, nonce="b", lease_seconds=5.0)
+    (found,) = world.store.activity(run.id).processes
+    assert (found.nonce, found.owner, found.lease_seconds) == ("b", elsewhere, 5.0)
+    assert not world.store.renew_process("a", []), "the one that entered later has removed the dead one"
+    assert world.store.renew_process("b", [])
+    assert not world.store.end_sharing(shared, "interrupted"), "a process has it open"
+    world.store.leave_study("b")
+    assert world.store.activity(run.id).processes == ()
+    assert world.store.end_sharing(shared, "interrupted")
 
 
 def test_the_status_of_a_study_is_set_once_no_trial_is_live(world, shared):
