@@ -61,6 +61,12 @@ class ProcessVerbs(StoreCore):
 
         return self._write(body)
 
+    def stop_asked_by(self, nonce: str) -> LeaseOwner | None:
+        """Return the process that asked this opening of the study to stop, if one did."""
+        query = sa.select(StudyProcess.stop_asked_by).where(StudyProcess.nonce == nonce)
+        asked = self._read(lambda connection: connection.execute(query).scalar_one_or_none())
+        return None if asked is None else to_owner(asked)
+
     def leave_study(self, nonce: str) -> None:
         """Record that a process has closed the study."""
         self._write(lambda connection: connection.execute(sa.delete(StudyProcess).where(StudyProcess.nonce == nonce)))
@@ -83,6 +89,17 @@ def live_processes(
 ) -> tuple[OpenProcess, ...]:
     """Return the processes that have a study open and are not known to be gone."""
     return tuple(each for each in open_processes(connection, run_id) if not _is_gone(each, is_dead))
+
+
+def ask_to_stop(
+    connection: sa.Connection, run_id: int, asked_by: LeaseOwner, is_dead: Callable[[LeaseOwner], bool]
+) -> bool:
+    """Ask the processes that have a study open now to stop, and return whether there are any."""
+    nonces = [each.nonce for each in live_processes(connection, run_id, is_dead)]
+    for part in chunks(nonces):
+        asked = sa.update(StudyProcess).where(StudyProcess.nonce.in_(part))
+        connection.execute(asked.values(stop_asked_by=asdict(asked_by)))
+    return bool(nonces)
 
 
 def _is_gone(process: OpenProcess, is_dead: Callable[[LeaseOwner], bool]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from aquasurf_ray.store import AskedTrial, Store, this_process
+from aquasurf_ray.store import AskedTrial, LeaseOwner, Store, this_process
 
 
 class Presence:
@@ -18,6 +18,7 @@ class Presence:
         self._store, self._held, self._lease_seconds = store, held, lease_seconds
         self._nonce = uuid.uuid4().hex
         self._run_id: int | None = None
+        self._asked_by: LeaseOwner | None = None
 
     def enter(self, run_id: int) -> None:
         """Record that this process has the study open, also again after a driver had the run."""
@@ -30,6 +31,11 @@ class Presence:
         is_known = self._store.renew_process(self._nonce, numbers)
         if not is_known and self._run_id is not None:  # it was suspended, and another process took it for gone
             self.enter(self._run_id)
+
+    def stop_asked_by(self) -> LeaseOwner | None:
+        """Return the process that asked this one to stop, if one did."""
+        self._asked_by = self._asked_by or self._store.stop_asked_by(self._nonce)
+        return self._asked_by
 
     def leave(self) -> None:
         """Record that this process has closed the study."""

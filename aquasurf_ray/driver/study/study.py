@@ -119,6 +119,7 @@ class Study:
         self._heartbeat = Heartbeat(self._presence.renew, self._plan.config.lease_seconds, "leases of trials")
         self._heartbeat.start()
         self._session: StudySession | None = None
+        self._stop_noted = False
         mine = (self._store, self._presence, self._heartbeat, self._held, self._plan, self._pid)
         self._close = weakref.finalize(self, _close, *mine)
         try:
@@ -144,7 +145,7 @@ class Study:
             return BestTrial(request.position, best.function, self._plan.sign * best.score)
 
     def ask(self, timeout: float | None = None) -> Trial | None:
-        """Return the next function to train, or None when there is none.
+        """Return the next function to train, or None when there is none, or `aquasurf stop NAME` asked for an end.
 
         While the last trials are with other processes, `ask` waits, because one of these processes may die. If this
         process has trials itself that it has not told, it does not wait.
@@ -161,6 +162,8 @@ class Study:
         began, wait = time.monotonic(), FIRST_WAIT
         while True:
             with self._lock:
+                if self._stops():
+                    return None
                 asked = self._attempt(lambda session: session.next_trial())
                 if asked is not None:
                     return self._new_trial(asked)
@@ -310,6 +313,15 @@ class Study:
             return False
         self._attempt(lambda session: session.store.end_sharing(session.lease, "finished"))
         return True
+
+    def _stops(self) -> bool:
+        """Return whether somebody has asked this process to stop, and say so the first time."""
+        self._opened()
+        asked_by = self._presence.stop_asked_by()
+        if asked_by is not None and not self._stop_noted:
+            self._stop_noted = True
+            self._events.note(f"study '{self.name}' was asked to stop from {asked_by.host}: this process asks no more")
+        return asked_by is not None
 
     def _attempt(self, work: Callable[[StudySession], T]) -> T:
         """Return what `work` returns; a run that a driver has had and released meanwhile, or whose budget another

@@ -591,9 +591,6 @@ def test_commands_show_a_study(make, url, capsys, tmp_path):
     code, _, err = run("resume", "s")
     assert code == 2
     assert "run 's' is a study, which your own loop continues: Study('s', ...)" in err
-    code, _, err = run("stop", "s")
-    assert code == 2
-    assert f"stop the processes of its loops, {this_process().host} pid {os.getpid()}" in err
     study.tell(trial, 0.5)
     study.close()
     assert "interrupted" in run("status")[1]
@@ -640,7 +637,29 @@ def test_the_winners_of_a_study_are_confirmed_where_there_is_a_task(make, url, r
     assert set(frame["task"]) == {"digits"}, "they are trainings of the task, not of the loop"
 
 
+def test_stop_ends_all_processes_of_a_study_and_no_later_one(make, url, capsys):
+    first, second = make(evaluations=3), make(evaluations=3)
+    trial = first.ask()
+    assert main(["stop", "s", "--store", url]) == 0
+    assert f"{this_process().host} pid {os.getpid()} ask for no more" in capsys.readouterr().out
+    first.tell(trial, 0.5)
+    assert first.ask() is None
+    assert second.ask() is None, "it does not wait for the others either"
+    assert main(["stop", "s", "--store", url, "--wait"]) == 0
+    assert "study 's' has stopped" in capsys.readouterr().out
+    first.close()
+    second.close()
+    assert main(["stop", "s", "--store", url]) == 0
+    assert "is not running, it is interrupted" in capsys.readouterr().out
+    third = make(evaluations=3)
+    assert len(told(third, 2)) == 2, "a request is for the processes of its time"
+    assert main(["stop", "s", "--store", url, "--finish"]) == 0
+    assert status_of(url, capsys)["status"] == "finished"
+    assert third.ask() is None
+
+
 def status_of(url, capsys):
+    capsys.readouterr()
     assert main(["status", "s", "--store", url, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
