@@ -43,8 +43,10 @@ from aquasurf_ray.store import (
     AskedTrial,
     FunctionRecord,
     Lease,
+    NewRun,
     OpenTrial,
     Run,
+    RunExists,
     Store,
     is_dead,
     this_process,
@@ -209,7 +211,7 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None, events: Events) 
         rows = search_rows(config, load_space(config.space), plan.baselines)
         facts = plan.facts() | {N_BASELINES: len(baseline_rows(plan.baselines, config.baselines))}
         new = new_run(config, "search", name, task_id, plan.identity, budget=budget, storage=None, facts=facts)
-        run = store.create_run(new, add_functions(store, rows))
+        run = _created(store, new, add_functions(store, rows))
     if plan.given_reference not in (None, reference_name(run)):
         raise BadUse(
             f"study '{name}' has the reference {reference_name(run)}, got {plan.given_reference}; leave it out, or "
@@ -221,6 +223,15 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None, events: Events) 
     if budget is not None and budget != run.budget:
         _change_budget(store, run, lease, changed_budget(store, run, budget, events))
     return store.run(name), lease
+
+
+def _created(store: Store, new: NewRun, candidates: list[int]) -> Run:
+    """Create the run of a study; the error of changed arguments says how to read the one that exists without them."""
+    try:
+        return store.create_run(new, candidates)
+    except RunExists as error:
+        read = f"Store.open({store.safe_url!r}, create=False).evaluations(run={new.name!r})"
+        raise RunExists(f"{error}; to read its table alone: aquasurf_ray.store.{read}") from None
 
 
 def _change_budget(store: Store, run: Run, lease: Lease, budget: int) -> None:
