@@ -2,8 +2,9 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `growth`, `runs`, `leases`, `trials`, `activity`, `requests`, `evaluations`, `spectra`, `costs`,
-`imports`, `reading` (`queries`, `leaderboard`, `function_history`, `frames`), `export`, `snapshot`, `merge`, `roles`.
+`functions`, `growth`, `runs`, `leases`, `trials`, `processes`, `activity`, `requests`, `evaluations`, `spectra`,
+`costs`, `imports`, `reading` (`queries`, `leaderboard`, `function_history`, `frames`), `export`, `snapshot`, `merge`,
+`roles`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from aquasurf_ray.store.verbs.export import ExportVerbs
 from aquasurf_ray.store.verbs.functions import FunctionVerbs
 from aquasurf_ray.store.verbs.growth import GrowthVerbs
 from aquasurf_ray.store.verbs.leases import LeaseVerbs
+from aquasurf_ray.store.verbs.processes import ProcessVerbs
 from aquasurf_ray.store.verbs.reading.frames import FrameVerbs
 from aquasurf_ray.store.verbs.reading.function_history import FunctionHistoryVerbs
 from aquasurf_ray.store.verbs.reading.leaderboard import LeaderboardVerbs
@@ -53,6 +55,7 @@ class Store(
     GrowthVerbs,
     RunVerbs,
     TrialVerbs,
+    ProcessVerbs,
     LeaseVerbs,
     ActivityVerbs,
     RequestVerbs,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.activations.rendering import readable
-from aquasurf_ray.analysis.studies.activity import activity_document, standing
+from aquasurf_ray.analysis.studies.activity import activity_document, as_it_is
 from aquasurf_ray.analysis.studies.headline import best_of_run, finished_confirmation, other_confirmations
 from aquasurf_ray.analysis.studies.run_origin import TRANSFERRED, how_to_continue
 from aquasurf_ray.cli.terminal.activity import print_activity
@@ -52,7 +52,7 @@ def status(
         found = [opened.status(run.id) for run in runs]
         all_runs = None if name else runs
         documents = [
-            status_document(one, best_of_run(opened, one, all_runs), where) | {"status": standing(one.run, activity)}
+            as_it_is(status_document(one, best_of_run(opened, one, all_runs), where), one.run, activity)
             for one, activity in zip(found, activities, strict=True)
         ]
         now = activity_document(activities[0], opened.failure_causes(runs[0].id)) if name else {}

@@ -31,7 +31,8 @@ def stop(
     """Stop a run cleanly, from any shell or machine.
 
     The driver checks for stop requests about once a second and ends within a minute; its trainings continue from a
-    checkpoint when the run is resumed. Exits with status 1 if the driver shows no sign of life.
+    checkpoint when the run is resumed. Exits with status 1 if the driver shows no sign of life. The processes of a
+    Study end after the training that each has.
     """
     from aquasurf_ray.driver import finish as end_for_good
     from aquasurf_ray.driver import request_stop

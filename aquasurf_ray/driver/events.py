@@ -6,8 +6,9 @@ trackers and the live status in the store are callbacks, and so is a class of yo
 The name of an event and its fields are what the JSON log writes, so they are an interface: fields may be added, and
 none is renamed. Fields that hold more than plain values are for callbacks only and are not written to the log.
 
-Events are delivered one after the other, in the thread that created the `Events`. Those that another thread emits (the
-heartbeat of the lease, a tracker) wait until that thread emits the next one.
+Events are delivered one after the other. A driver's arrive in the thread that created its `Events`: those that another
+thread emits (the heartbeat of the lease, a tracker) wait until that thread emits the next one. A `Study`, whose calls
+exclude each other, delivers them in the thread that calls it.
 """
 
 from __future__ import annotations
@@ -337,19 +338,20 @@ class Events:
 
     Args:
         callbacks: the caller's callbacks. If one raises, a note reports it once, and the run continues.
+        any_thread: deliver an event in the thread that emits it. The caller sees to it that only one emits at a time.
     """
 
-    def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+    def __init__(self, callbacks: Iterable[Callback] = (), *, any_thread: bool = False) -> None:
         self._callbacks: list[Callback] = [_Guarded(callback, self) for callback in callbacks]
         # Appending to a deque is atomic, so other threads need no lock.
         self._waiting: deque[Event] = deque()
-        self._thread = threading.get_ident()
+        self._thread = None if any_thread else threading.get_ident()
         self._delivering = False
 
     def emit(self, event: Event) -> None:
         """Deliver an event to every callback, after those that were emitted before it."""
         self._waiting.append(event)
-        if threading.get_ident() == self._thread and not self._delivering:
+        if self._thread in (None, threading.get_ident()) and not self._delivering:
             self._deliver()
 
     def note(self, text: str) -> None:

@@ -19,7 +19,7 @@ from aquasurf_ray.store.database.columns import CleanText, FaithfulFloat, Identi
 from aquasurf_ray.store.database.models import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "aquasurf_version"
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0009"
 JSON_CELL = JSON(none_as_null=True)
 
 
@@ -343,6 +343,21 @@ class TrialLease(Base):
     seconds: Mapped[float]
     heartbeat: Mapped[int] = mapped_column(default=0)
     renewed_at: Mapped[datetime] = mapped_column(default=utc_now())
+
+
+class StudyProcess(Base):
+    """A process that has a study open, and the time of its last sign of life (`store.verbs.processes`).
+
+    It ends with the process's `close`. `nonce` marks the opening.
+    """
+
+    __tablename__ = "study_processes"
+    nonce: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), index=True)
+    owner: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)
+    seconds: Mapped[float]
+    renewed_at: Mapped[datetime] = mapped_column(default=utc_now())
+    stop_asked_by: Mapped[dict[str, Any] | None] = mapped_column(JSON_CELL)
 
 
 class Event(Base):

@@ -13,7 +13,7 @@ from aquasurf_ray.training_metrics import TrainingMetrics
 
 EvaluationStatus = Literal["queued", "running", "done", "diverged", "failed"]
 Origin = Literal["baseline", "proposal", "suggestion", "import"]
-ClaimState = Literal["claimed", "reused", "taken", "failed"]
+ClaimState = Literal["claimed", "reused", "known", "taken", "failed"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class EvaluationResult(TrainingMetrics):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord(TrainingMetrics):
-    """A stored evaluation; `epochs` is the number of epochs trained, `Store.curve` gives the learning curve.
+    """A stored evaluation; `epochs` is the last epoch of its learning curve, which `Store.curve` gives.
 
     `recipe_change` is the change of the task's recipe that it is trained with (`recipe_change`), "" for none.
     """
@@ -162,8 +162,9 @@ class EvaluationRequest:
 class Claim:
     """The answer to a request to train a function.
 
-    `claimed`: the run has it now, and must train it. `reused`: it already has a result, in `record`. `taken`: another
-    run trains it; call `Store.observe` later. `failed`: this run gave up on it before.
+    `claimed`: the run has it now, and must train it. `reused`: it has a result of another run, in `record`; `known`: of
+    this very run. `taken`: another run, or another process of this one, trains it; call `Store.observe` later.
+    `failed`: this run gave up on it before.
     """
 
     evaluation_id: int

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aquasurf_ray.store.records.leases import LeaseOwner
-from aquasurf_ray.store.records.trials import OpenTrial
+from aquasurf_ray.store.records.trials import OpenProcess, OpenTrial
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,14 @@ class RunActivity:
     """The driver of a run, and its last report. Ages are in seconds by the database's clock.
 
     Attributes:
-        owner: the process that holds the run; if there is none, all other fields but `trials` are None too.
+        owner: the process that holds the run; if there is none, all other fields but the last two are None too.
         since: the time at which it took the run.
         heartbeat_age: the time since it last renewed its lease of `lease_seconds`.
         live, live_age: its last report, and the report's age.
         stop_request: a request to stop that it has not yet followed.
         trials: if the run has no driver, the open trials of the processes that share it.
+        processes: if the run has no driver, the processes that have it open as a study, unless they are known to be
+            gone.
     """
 
     owner: LeaseOwner | None = None
@@ -75,6 +77,7 @@ class RunActivity:
     live_age: float | None = None
     stop_request: StopRequest | None = None
     trials: tuple[OpenTrial, ...] = ()
+    processes: tuple[OpenProcess, ...] = ()
 
 
 @dataclass(frozen=True)

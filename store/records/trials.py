@@ -38,6 +38,17 @@ class OpenTrial:
 
 
 @dataclass(frozen=True)
+class OpenProcess:
+    """A process that has a study open, with or without a trial. `age` is the time since its last sign of life, by the
+    database's clock, and `nonce` marks the opening."""
+
+    nonce: str
+    owner: LeaseOwner
+    lease_seconds: float
+    age: float
+
+
+@dataclass(frozen=True)
 class TellAnswer:
     """The store's answer to a result.
 

@@ -125,7 +125,7 @@ VIEWS: tuple[View, ...] = (
         " stopped_early time_ratio memory_ratio examples_per_second peak_memory_mb precision device n_devices"
         " recipe_change",
         rank=("integer", "rank by score within the run, 1 the best; equal scores share a rank"),
-        epochs=("integer", "number of epochs trained; empty for imports"),
+        epochs=("integer", "last epoch of the learning curve; empty without one"),
         seconds=("number", "duration of the training"),
         seed=("integer", "training seed"),
     ),

@@ -21,6 +21,7 @@ from aquasurf_ray.store.errors import StoreCorrupt
 from aquasurf_ray.store.records.leases import Lease, LeaseOwner
 from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
 from aquasurf_ray.store.verbs.attempts import open_trials
+from aquasurf_ray.store.verbs.processes import ask_to_stop, live_processes
 from aquasurf_ray.store.verbs.runs import read_run_by_id, to_owner
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore
 
@@ -33,7 +34,9 @@ class ActivityVerbs(StoreCore):
     """Stop requests, and drivers' reports."""
 
     def request_stop(self, run_id: int, asked_by: LeaseOwner) -> bool:
-        """Request that the driver of a run stop. Without a driver, return False and write nothing.
+        """Request that the driver of a run stop, or that the processes do that have it open as a study.
+
+        Return False and write nothing if there is neither.
 
         Raises:
             RunNotFound: no run has this number.
@@ -42,7 +45,7 @@ class ActivityVerbs(StoreCore):
         def body(connection: sa.Connection) -> bool:
             run = read_run_by_id(connection, run_id)
             if run.lease_owner is None:
-                return False
+                return ask_to_stop(connection, run_id, asked_by, self._is_dead)
             # Bound to the lease of now: after a `resume`, which takes a new one, the request is void.
             row = {"lease_token": run.lease_token, "asked_by": asdict(asked_by)}
             _put(connection, StopTable, run_id, row, at="asked_at")
@@ -77,7 +80,8 @@ class ActivityVerbs(StoreCore):
         def body(connection: sa.Connection) -> RunActivity:
             run = read_run_by_id(connection, run_id)
             if run.lease_owner is None:
-                return RunActivity(trials=tuple(open_trials(connection, run_id)))
+                processes = live_processes(connection, run_id, self._is_dead)
+                return RunActivity(trials=tuple(open_trials(connection, run_id)), processes=processes)
             # Ages by the database's clock: this machine's may differ from that of the driver.
             now = connection.execute(sa.select(utc_now())).scalar_one()
             taken = sa.select(Event.at).where(Event.run_id == run_id, Event.kind == "lease_taken")

@@ -6,7 +6,7 @@ that request the same one trains it, and the claim of the other is `taken`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from aquasurf_ray.store.records.leases import Lease
 from aquasurf_ray.store.verbs.attempts import close_attempts, holder_of
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, KEY_COLUMNS, read_evaluation, to_record
 from aquasurf_ray.store.verbs.leases import lease_is_live
-from aquasurf_ray.store.verbs.requests import Link, link_all
+from aquasurf_ray.store.verbs.requests import Link, link_all, links_of
 from aquasurf_ray.store.verbs.results import CHANGE, reopen
 from aquasurf_ray.store.verbs.store_core import EventRow, FencedRun, StoreCore, chunks
 
@@ -102,11 +102,12 @@ class ClaimVerbs(StoreCore):
         records = [_unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)]
         ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
         claims = list(zip(requests, records, states, strict=True))
-        origins = link_all(
-            connection, run.id, [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
-        )
+        known = links_of(connection, run.id, [record.id for record in records])
+        links = [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
+        origins = link_all(connection, run.id, links, known)
         taken = _take_all(connection, lease, run, ours)
-        run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in claims)
+        news = [(w, r, s) for w, r, s in claims if _is_news(run, r, s, known)]
+        run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in news)
         return [Claim(r.id, s, taken.get(r.id, r), origins[r.id]) for _, r, s in claims]
 
     def _decide(
@@ -120,7 +121,8 @@ class ClaimVerbs(StoreCore):
     ) -> ClaimState:
         """Return the state of a claim on a locked evaluation."""
         if record.finished:
-            return "reused" if record.usable(*usable) else "claimed"
+            found: ClaimState = "known" if record.claimed_by == run.id else "reused"
+            return found if record.usable(*usable) else "claimed"
         # Another run may have more luck, or other machines, than the one that gave up.
         if record.status == "failed":
             parked = record.claimed_by == run.id and not retry_failed
@@ -183,6 +185,14 @@ def _take_all(
     for rows in new.values():  # the rows of one statement have the same columns
         connection.execute(CHANGE, rows)
     return taken
+
+
+def _is_news(run: FencedRun, record: EvaluationRecord, state: ClaimState, known: Mapping[int, Any]) -> bool:
+    """Return whether the log does not have the claim yet. A process that has not yet read what another one of its run
+    does may ask for the same function."""
+    if state == "reused":
+        return record.id not in known or not known[record.id].reused
+    return state != "known" and not (state == "taken" and record.claimed_by == run.id)
 
 
 def _claim_data(record: EvaluationRecord, request: EvaluationRequest) -> dict[str, Any]:

@@ -6,7 +6,7 @@ finds them when it next reads the run's log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from aquasurf_ray.store.verbs.store_core import StoreCore, chunks, log
 
 _REQUESTS = table(RunEvaluation)
 _IS_MINE = (_REQUESTS.c.run_id == sa.bindparam("at_run")) & (_REQUESTS.c.evaluation_id == sa.bindparam("at_evaluation"))
-_CHANGE = sa.update(_REQUESTS).where(_IS_MINE)
+_REUSED = sa.update(_REQUESTS).where(_IS_MINE).values(reused=True)
 _NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(_REQUESTS.c.position) + 1, 0)).where(
     _REQUESTS.c.run_id == sa.bindparam("at_run")
 )
@@ -60,7 +60,7 @@ class RequestVerbs(StoreCore):
             run = read_run_by_id(connection, run_id)
             rows = _rows_of(connection, run.task_id, wanted, {"seed": seed, "recipe_change": recipe_change})
             accept = {"done": accept_stopped, "diverged": accept_refused}
-            known = _known(connection, run_id, [row.id for row in rows.values()])
+            known = links_of(connection, run_id, [row.id for row in rows.values()])
             return [_propose(connection, run_id, rows[number], accept, rows[number].id in known) for number in wanted]
 
         return self._write(body)
@@ -75,17 +75,20 @@ class Link(NamedTuple):
     reused: bool
 
 
-def link_all(connection: sa.Connection, run_id: int, links: Sequence[Link]) -> dict[int, Origin]:
+def link_all(
+    connection: sa.Connection, run_id: int, links: Sequence[Link], known: Mapping[int, Any]
+) -> dict[int, Origin]:
     """Store requests, each once, and return by evaluation the origin of its first request.
 
+    A request that the run has keeps its reason; it only becomes a reused one if another run had the result meanwhile.
     The caller has locked the run's row.
+
+    Args:
+        known: the requests that the run has, as `links_of` returns them.
     """
-    known = _known(connection, run_id, [link.evaluation_id for link in links])
     for link in links:
-        if (row := known.get(link.evaluation_id)) is not None:
-            at = {"at_run": run_id, "at_evaluation": link.evaluation_id}
-            reason = _reason(link.suggestion) if link.suggestion else {}
-            connection.execute(_CHANGE, at | {"reused": link.reused or row.reused} | reason)
+        if (row := known.get(link.evaluation_id)) is not None and link.reused and not row.reused:
+            connection.execute(_REUSED, {"at_run": run_id, "at_evaluation": link.evaluation_id})
     new = [link for link in links if link.evaluation_id not in known]
     if new:
         first = connection.execute(_NEXT_POSITION, {"at_run": run_id}).scalar_one()
@@ -94,7 +97,8 @@ def link_all(connection: sa.Connection, run_id: int, links: Sequence[Link]) -> d
     return {link.evaluation_id: link.origin for link in new} | {number: row.origin for number, row in known.items()}
 
 
-def _known(connection: sa.Connection, run_id: int, evaluation_ids: Sequence[int]) -> dict[int, Any]:
+def links_of(connection: sa.Connection, run_id: int, evaluation_ids: Sequence[int]) -> dict[int, Any]:
+    """Return the run's requests for these evaluations, rows with `origin` and `reused`, by evaluation."""
     columns = (_REQUESTS.c.evaluation_id, _REQUESTS.c.origin, _REQUESTS.c.reused)
     query = sa.select(*columns).where(_REQUESTS.c.run_id == run_id)
     parts = (query.where(_REQUESTS.c.evaluation_id.in_(part)) for part in chunks(evaluation_ids))
@@ -165,7 +169,7 @@ def _propose(connection: sa.Connection, run_id: int, row: Any, accept: dict[str,
     elif again:
         reopen(connection, run_id, row.id)
     if not known:
-        link_all(connection, run_id, [Link(row.id, "proposal", None, status in ("done", "diverged"))])
+        link_all(connection, run_id, [Link(row.id, "proposal", None, status in ("done", "diverged"))], {})
     if not known or status != row.status:
         log(connection, run_id, "proposed", row.id, row.function_id, {"status": status})
     return Proposal(row.function_id, row.id, status, added=not known)

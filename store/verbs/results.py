@@ -84,7 +84,9 @@ def write_results(
 
 def _values(result: EvaluationResult) -> dict[str, Any]:
     metrics = {name: getattr(result, name) for name in METRICS}
-    return metrics | {"status": result.status, "epochs": len(result.epochs), "error": None}
+    # A user's own loop or trainable may report some of its epochs only, or none.
+    last = max((epoch.epoch for epoch in result.epochs), default=None)
+    return metrics | {"status": result.status, "epochs": last, "error": None}
 
 
 def same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:

@@ -2,7 +2,8 @@
 
     share_run --> ask --claimed--> train --> tell
                    |                 |---> fail_trial: queued again, or failed
-                   '--taken, reused  '---> silent: requeue_trials, and somebody else is given it
+                   '--taken, reused  |---> give_back: queued again
+                                     '---> dead or silent: expire_trials, as fail_trial, and somebody else is given it
 
 While no driver has the run, its lease is nobody's, and every process of a study writes under the same token. A driver
 that takes the run raises the token, so that it and a study never write at the same time; it is refused while a trial is
@@ -12,7 +13,7 @@ process can tell no result once another process was given the function.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import sqlalchemy as sa
@@ -34,6 +35,7 @@ from aquasurf_ray.store.verbs.attempts import holder_of, live_trials, open_attem
 from aquasurf_ray.store.verbs.claims import ClaimVerbs, Usable
 from aquasurf_ray.store.verbs.evaluations import fail, lock_by_number, resulted
 from aquasurf_ray.store.verbs.leases import LeaseVerbs
+from aquasurf_ray.store.verbs.processes import live_processes
 from aquasurf_ray.store.verbs.results import CHANGE, check_result, same_result, write_results
 from aquasurf_ray.store.verbs.runs import read_run_by_id
 from aquasurf_ray.store.verbs.store_core import EventRow, FencedRun, chunks
@@ -103,8 +105,7 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
     def tell(self, lease: Lease, trial: AskedTrial, result: EvaluationResult) -> TellAnswer:
         """Record the result of a trial, wholly or not at all; the answer says whether it counts.
 
-        A result that comes after the trial's lease has expired counts as long as no other process was given the
-        function.
+        A result that comes after the trial has expired counts as long as no other process was given the function.
 
         Raises:
             BadRecord: see `record_result`.
@@ -118,7 +119,7 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
             outcome = _outcome(connection, trial)
             if record.finished and record.claimed_by == run.id and same_result(record, result):
                 return TellAnswer("recorded")  # by an earlier try of this call, whose COMMIT was not answered
-            if outcome in ("done", "diverged", "failed"):
+            if outcome in ("done", "diverged"):
                 return TellAnswer("ended")
             if record.finished or (outcome is not None and record.status == "running"):
                 data = {"status": result.status, "score": result.score, "worker": result.worker}
@@ -151,46 +152,53 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
 
         return self._fenced(lease, body)
 
-    def renew_trials(self, attempt_ids: Collection[int]) -> None:
-        """Increment the heartbeats of trials."""
-
-        def body(connection: sa.Connection) -> None:
-            beat = {"heartbeat": TrialLease.heartbeat + 1, "renewed_at": utc_now()}
-            for part in chunks(sorted(attempt_ids)):
-                connection.execute(sa.update(TrialLease).where(TrialLease.attempt_id.in_(part)).values(beat))
-
-        self._write(body)
-
     def open_trials(self, run_id: int) -> list[OpenTrial]:
         """Return the trials of a run that have not ended, in the order in which they were asked for."""
         return self._read(lambda connection: open_trials(connection, run_id))
 
-    def requeue_trials(self, lease: Lease, trials: Sequence[OpenTrial]) -> int:
-        """End trials that were given back or have expired, and queue their evaluations; return how many were ended.
-
-        A trial whose heartbeat has grown meanwhile is left alone.
+    def give_back(self, lease: Lease, trials: Sequence[OpenTrial]) -> int:
+        """End trials that their process gives back, and queue their evaluations; return how many were ended.
 
         Raises:
             LeaseLost: a driver took the run over.
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> int:
-            records = lock_by_number(connection, [trial.evaluation_id for trial in trials])
-            now = {trial.attempt_id: trial.heartbeat for trial in open_trials(connection, run.id)}
-            ended = [trial for trial in trials if now.get(trial.attempt_id) == trial.heartbeat]
-            _close(connection, [trial.attempt_id for trial in ended], "interrupted")
-            for trial in ended:
-                record = records[trial.evaluation_id]
-                if record.is_held_by(run.id):
-                    queued = {"status": "queued", "claimed_by": None, "claim_token": None}
-                    connection.execute(CHANGE, queued | {"at_evaluation": record.id})
-                    run.events.append(EventRow("requeued", record.id, record.function_id, {}))
+            ended = _unmoved(connection, run, trials)
+            for record in (record for _, record in ended if record.is_held_by(run.id)):
+                queued = {"status": "queued", "claimed_by": None, "claim_token": None}
+                connection.execute(CHANGE, queued | {"at_evaluation": record.id})
+                run.events.append(EventRow("requeued", record.id, record.function_id, {}))
+            _close(connection, [trial.attempt_id for trial, _ in ended], "interrupted")
             return len(ended)
 
         return self._fenced(lease, body)
 
+    def expire_trials(self, lease: Lease, trials: Sequence[OpenTrial], *, most_attempts: int) -> list[int]:
+        """End trials whose process has died or is silent, each as a failed attempt; return their evaluations.
+
+        Whether the function killed its process cannot be seen from outside, so each such end counts: otherwise, one
+        that does would be given to one process after the other. A trial whose heartbeat has grown meanwhile is left
+        alone.
+
+        Raises:
+            LeaseLost: a driver took the run over.
+        """
+
+        def body(connection: sa.Connection, run: FencedRun) -> list[int]:
+            ended = [(trial, each) for trial, each in _unmoved(connection, run, trials) if each.is_held_by(run.id)]
+            for trial, record in ended:
+                silent = f"gave no sign of life for {trial.lease_seconds:g} s"
+                error = f"the process that trained it {'died' if self._is_dead(trial.owner) else silent}"
+                attempts = record.attempts + 1
+                fail(connection, run, record, error, attempts, final=attempts >= most_attempts)
+            return [record.id for _, record in ended]
+
+        return self._fenced(lease, body)
+
     def end_sharing(self, lease: Lease, status: RunStatusName) -> bool:
-        """Set the status of a shared run, unless a process still has a trial; return whether it was set.
+        """Set the status of a shared run, and return whether it was set: not while a process has a trial, nor to
+        `interrupted` while one has the study open.
 
         Raises:
             LeaseLost: a driver took the run over.
@@ -198,6 +206,8 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
             if live_trials(connection, run.id, self._is_dead):
+                return False
+            if status == "interrupted" and live_processes(connection, run.id, self._is_dead):
                 return False
             if _set_status(connection, run.id, status):
                 run.events.append(EventRow(status, data={"message": None}))
@@ -258,6 +268,16 @@ def _outcome(connection: sa.Connection, trial: AskedTrial) -> str | None:
     if row is None:
         raise RecordNotFound(f"no attempt has the number {trial.attempt_id}")
     return None if row.outcome is None else str(row.outcome)
+
+
+def _unmoved(
+    connection: sa.Connection, run: FencedRun, trials: Sequence[OpenTrial]
+) -> list[tuple[OpenTrial, EvaluationRecord]]:
+    """Return those of the trials that are open and had no heartbeat since they were read, each with its evaluation,
+    which is locked."""
+    records = lock_by_number(connection, [trial.evaluation_id for trial in trials])
+    now = {trial.attempt_id: trial.heartbeat for trial in open_trials(connection, run.id)}
+    return [(trial, records[trial.evaluation_id]) for trial in trials if now.get(trial.attempt_id) == trial.heartbeat]
 
 
 def _close(connection: sa.Connection, attempt_ids: Sequence[int | None], outcome: str) -> None:

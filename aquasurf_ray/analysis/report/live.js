@@ -153,7 +153,7 @@ function showNow(now) {
   $("now-best").replaceChildren(...best);
   $("now-failures").textContent = failureText(now);
   $("now-causes").replaceChildren(...now.causes.map((cause) => element("li", `${cause.n} x ${cause.text}`)));
-  if (now.loops.length) showProcesses(LOOP_COLUMNS, now.loops, "Processes with trials", "");
+  if (now.loops.length) showProcesses(LOOP_COLUMNS, now.loops, "Processes of the study", "");
   else if (now.workers.length && isRunning) showProcesses(WORKER_COLUMNS, now.workers, "Workers", `as of ${Math.round(now.age)} s ago`);
   else showNoWorker(isRunning ? "No worker has reported yet." : "No worker: the run is not running.");
   $("now-events").replaceChildren(...now.events.map((event) => {

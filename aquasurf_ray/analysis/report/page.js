@@ -160,7 +160,7 @@ function showCard(event) {
     ["predicted", table.predicted[number]],
     ["step time relative to ReLU", table.time_ratio[number]],
     ["status", table.status[number] || "not trained"],
-    ["origin", table.order[number] === null ? null : `${table.origin[number]}, number ${table.order[number]}`],
+    ["origin", table.number[number] === null ? null : `${table.origin[number]}, number ${table.number[number]}`],
   ];
   const list = element("dl");
   for (const [name, value] of rows) {

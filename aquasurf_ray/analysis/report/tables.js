@@ -128,7 +128,7 @@ function functionColumns() {
     { name: "step time", of: of("time_ratio"), shown: (row) => number(shown.functions.time_ratio[row], 2) },
     { name: "predicted", of: of("predicted"), shown: (row) => metricText(shown.functions.predicted[row]), down: shown.higher_is_better },
     { name: "origin", of: of("origin"), shown: (row) => shown.functions.origin[row] },
-    { name: "number", of: of("order"), shown: (row) => shown.functions.order[row]?.toString() },
+    { name: "number", of: of("number"), shown: (row) => shown.functions.number[row]?.toString() },
   ];
 }
 

@@ -10,8 +10,8 @@ WORKER_COLUMNS = ("worker", "node", "device", "state", "seconds", "job", "epoch"
 
 
 def activity_document(activity: stored.RunActivity, causes: tuple[stored.FailureCause, ...]) -> dict[str, Any]:
-    """Return who drives a run, or which processes have trials of it; what its workers do (`live`, as of `age` seconds
-    ago); and why attempts failed."""
+    """Return who drives a run, or which processes have it open as a study; what its workers do (`live`, as of `age`
+    seconds ago); and why attempts failed."""
     return {
         "driver": _driver_document(activity),
         "loops": _loop_documents(activity),
@@ -28,6 +28,16 @@ def standing(run: stored.Run, activity: stored.RunActivity) -> str:
     # A driver that was killed never wrote its end, so the stored status says `running` for ever.
     gone = run.status == "running" and driver is not None and driver["state"] != "alive"
     return str(driver["state"]) if gone and driver is not None else run.status
+
+
+def as_it_is(document: dict[str, Any], run: stored.Run, activity: stored.RunActivity) -> dict[str, Any]:
+    """Return the document of a run's state as it is, and not as processes that have died left it.
+
+    The trials of a study's dead processes are not running: they wait for the next process that asks.
+    """
+    left = sum(stored.is_dead(trial.owner) for trial in activity.trials)
+    now = {"status": standing(run, activity), "running": document["running"] - left}
+    return document | now | {"queued": document["queued"] + left}
 
 
 def _driver_document(activity: stored.RunActivity) -> dict[str, Any] | None:
@@ -49,13 +59,15 @@ def _driver_document(activity: stored.RunActivity) -> dict[str, Any] | None:
 
 
 def _loop_documents(activity: stored.RunActivity) -> list[dict[str, Any]]:
-    """Return the processes that have trials of a study, and the functions that they train."""
-    processes: dict[stored.LeaseOwner, list[stored.OpenTrial]] = {}
+    """Return the processes that have a study open or died with a trial of it, and the functions that they train."""
+    processes: dict[stored.LeaseOwner, list[stored.OpenTrial]] = {each.owner: [] for each in activity.processes}
+    signs = [(each.owner, each.age, each.lease_seconds) for each in activity.processes]
+    signs += [(trial.owner, trial.age, trial.lease_seconds) for trial in activity.trials]
     for trial in activity.trials:
         processes.setdefault(trial.owner, []).append(trial)
     documents = []
     for owner, trials in processes.items():
-        age, lease = min(trial.age for trial in trials), max(trial.lease_seconds for trial in trials)
+        age, lease = min((age, lease) for of, age, lease in signs if of == owner)
         state = "dead" if stored.is_dead(owner) else "silent" if age > lease else "alive"
         found = {"host": owner.host, "pid": owner.pid, "trials": len(trials), "state": state, "heartbeat_age": age}
         documents.append(found | {"trains": ", ".join(trial.function for trial in trials)})

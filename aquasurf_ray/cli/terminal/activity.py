@@ -20,7 +20,7 @@ def print_activity(document: dict[str, Any]) -> None:
         if driver["stop_asked_by"]:
             print(f"stop requested from {driver['stop_asked_by']}")
     if document["loops"]:
-        print("\nprocesses with trials:")
+        print("\nprocesses of the study:")
         print_table(LOOP_COLUMNS, [[loop[column] for column in LOOP_COLUMNS] for loop in document["loops"]])
     if live is not None:
         _print_live(live, alive=driver is not None and driver["state"] == "alive")

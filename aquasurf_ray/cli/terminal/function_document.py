@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray import activations
+from aquasurf_ray.analysis.studies.run_origin import STUDY
 from aquasurf_ray.cli.terminal.leaderboard import interval, metrics
 from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 
@@ -53,7 +54,7 @@ def function_document(
         "latex": latex(expression) if expression else None,
         "unreadable": None if expression else found.problem,
         "fingerprint": known.function.fingerprint if known else expression and activations.fingerprint(expression),
-        **(_history_document(known, names, runs, learned) if known else _UNKNOWN),
+        **(_history_document(found, known, names, runs, learned) if known else _UNKNOWN),
     }
 
 
@@ -69,8 +70,13 @@ _UNKNOWN: dict[str, Any] = {
 
 
 def _history_document(
-    known: stored.FunctionHistory, names: dict[int, str], runs: Mapping[str, stored.Run], learned: Learned
+    found: FoundFunction,
+    known: stored.FunctionHistory,
+    names: dict[int, str],
+    runs: Mapping[str, stored.Run],
+    learned: Learned,
 ) -> dict[str, Any]:
+    learns = found.expression is not None and bool(found.expression.parameters)
     return {
         "equal_functions": [alias for alias in known.aliases if alias != known.function.name],
         "candidate_of": list(known.candidate_of),
@@ -86,6 +92,7 @@ def _history_document(
                 "task": item.task,
                 **_evaluation_document(item, names, runs[item.run].config.get("surrogate", EARLIER_SURROGATE)),
                 "learned": learned[item.request.evaluation.id],
+                "learned_in_own_loop": learns and STUDY in runs[item.run].config,
             }
             for item in known.evaluations
         ],

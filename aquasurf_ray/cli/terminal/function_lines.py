@@ -65,8 +65,10 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
             print(f"    {key.replace('_', ' '):<16} {evaluation[key]}")
     for values in evaluation["learned"]:
         print(f"    {'learned':<16} {_learned_text(values)}")
+    if evaluation["learned_in_own_loop"]:
+        print(f"    {'learned':<16} not stored: the values are in the networks of the study's own loop")
     why = evaluation["suggestion"]
-    origin = f"{evaluation['origin']}, number {evaluation['position'] + 1} of the run"
+    origin = f"{evaluation['origin']}, number {evaluation['position']} of the run"
     print(f"    {'origin':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
     if why:
         predicted = "none" if why["predicted"] is None else value_text(why["predicted"])

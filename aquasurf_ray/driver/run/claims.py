@@ -140,7 +140,7 @@ class Claims:
 
     def update(self, claim: Claim) -> None:
         """Put the store's answer to a claim into the run's history."""
-        record = claim.record
+        record, before = claim.record, self._history.evaluations.get(claim.evaluation_id)
         evaluation = EvaluationState(
             evaluation_id=claim.evaluation_id,
             function_id=claim.function_id,
@@ -149,11 +149,11 @@ class Claims:
             origin=claim.origin,
             status=STATUS_OF_CLAIM.get(claim.state, record.status),
             score=record.score,
-            stopped_early=record.stopped_early if claim.state == "reused" else None,
+            stopped_early=record.stopped_early if claim.state in ("reused", "known") else None,
             attempts=record.attempts,
             begun=True,
             ours=claim.state == "claimed",
-            reused=claim.state == "reused",
+            reused=claim.state == "reused" or (claim.state == "known" and before is not None and before.reused),
             recipe_change=record.recipe_change,
         )
         self._history.evaluations.put(evaluation)

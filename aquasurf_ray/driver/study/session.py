@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
@@ -27,6 +28,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.other_runs import OtherRuns
+from aquasurf_ray.driver.run.training_events import training_failed
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import over_budget, state_of
 from aquasurf_ray.driver.state.history import History
@@ -41,8 +43,10 @@ from aquasurf_ray.store import (
     AskedTrial,
     FunctionRecord,
     Lease,
+    NewRun,
     OpenTrial,
     Run,
+    RunExists,
     Store,
     is_dead,
     this_process,
@@ -64,13 +68,6 @@ class NoWorkers:
     def others(self, slot: Slot) -> set[int]:
         """Return no workers."""
         return set()
-
-
-def renew_trials(store: Store, held: dict[int, AskedTrial]) -> None:
-    """Renew the leases of a process's trials."""
-    numbers = [trial.attempt_id for trial in list(held.values()) if trial.attempt_id is not None]
-    if numbers:
-        store.renew_trials(numbers)
 
 
 class BudgetChanged(Exception):
@@ -129,9 +126,7 @@ class StudySession:
         now = time.monotonic()
         if now - self._looked_at >= SYNC_SECONDS:
             self._looked_at = now
-            gone = [trial for trial in self.others() if self._is_abandoned(trial, now)]
-            if gone:
-                self.store.requeue_trials(self.lease, gone)
+            self._expire([trial for trial in self.others() if self._is_abandoned(trial, now)])
             self._other_runs.sync()
         self._read_log()
 
@@ -158,6 +153,19 @@ class StudySession:
         """Drop a trial that this process no longer has, and read its state."""
         self.held.pop(asked.claim.evaluation_id, None)
         self._read_log()
+
+    def _expire(self, gone: Sequence[OpenTrial]) -> None:
+        """End the trials of processes that are gone, each as a failed attempt, and say so."""
+        if not gone:
+            return
+        ended = self.store.expire_trials(self.lease, gone, most_attempts=self._context.config.max_attempts)
+        self._read_log()
+        for trial in (trial for trial in gone if trial.evaluation_id in ended):
+            state, worker = self.history.evaluations[trial.evaluation_id], f"{trial.owner.host} pid {trial.owner.pid}"
+            error = self.store.evaluation(trial.evaluation_id).error or ""
+            self._context.events.emit(training_failed(state, error, worker))
+            again = "given up" if state.status == "failed" else "asked again"
+            self._context.events.note(f"{trial.function}: {error} ({worker}); {again}")
 
     def _is_abandoned(self, trial: OpenTrial, now: float) -> bool:
         """Return whether a trial's process is dead, or silent for a lease on this process's own clock."""
@@ -203,7 +211,7 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None, events: Events) 
         rows = search_rows(config, load_space(config.space), plan.baselines)
         facts = plan.facts() | {N_BASELINES: len(baseline_rows(plan.baselines, config.baselines))}
         new = new_run(config, "search", name, task_id, plan.identity, budget=budget, storage=None, facts=facts)
-        run = store.create_run(new, add_functions(store, rows))
+        run = _created(store, new, add_functions(store, rows))
     if plan.given_reference not in (None, reference_name(run)):
         raise BadUse(
             f"study '{name}' has the reference {reference_name(run)}, got {plan.given_reference}; leave it out, or "
@@ -215,6 +223,15 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None, events: Events) 
     if budget is not None and budget != run.budget:
         _change_budget(store, run, lease, changed_budget(store, run, budget, events))
     return store.run(name), lease
+
+
+def _created(store: Store, new: NewRun, candidates: list[int]) -> Run:
+    """Create the run of a study; the error of changed arguments says how to read the one that exists without them."""
+    try:
+        return store.create_run(new, candidates)
+    except RunExists as error:
+        read = f"Store.open({store.safe_url!r}, create=False).evaluations(run={new.name!r})"
+        raise RunExists(f"{error}; to read its table alone: aquasurf_ray.store.{read}") from None
 
 
 def _change_budget(store: Store, run: Run, lease: Lease, budget: int) -> None:

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aquasurf_ray.driver.callbacks.given import checked_callbacks
@@ -21,7 +20,8 @@ from aquasurf_ray.driver.run.training_events import training_ended, training_fai
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.study.identity import Direction, StudyPlan, network_task, plan_of
-from aquasurf_ray.driver.study.session import BudgetChanged, StudySession, open_run, renew_trials
+from aquasurf_ray.driver.study.presence import Presence
+from aquasurf_ray.driver.study.session import BudgetChanged, StudySession, open_run
 from aquasurf_ray.driver.study.trial import BestTrial, State, Trial, number
 from aquasurf_ray.store import AskedTrial, LeaseLost, Store, StoreError, TellAnswer, this_process
 from aquasurf_ray.tasks import NetworkFactory, Task
@@ -41,8 +41,9 @@ class Study:
     """A search whose trainings are your own loop: ask for a function, train it, tell the value that it reached.
 
     Any number of processes may open the study of one name in one store. Each trial is leased to the process that asked
-    for it; if that process dies, another one is asked to train the function. Opening a study again continues it. The
-    first trials are the baselines. In the store, a study is a run like any other: `aquasurf top NAME`.
+    for it; if that process dies, another one is asked to train the function, up to `max_attempts` times. Opening a
+    study again continues it. The first trials are the baselines. In the store, a study is a run like any other:
+    `aquasurf top NAME`.
 
     Args:
         name: the study's name in the store.
@@ -59,9 +60,10 @@ class Study:
             the first. By default that of the task or network in `features` or `task`, else ReLU.
         evaluations: the number of trials of all processes together, besides the baselines; by default no limit, or that
             of the study that exists. With `leader_seeds` above 1 it must be given.
-        callbacks: objects with a method `on_event(event)`, for what this process does (`driver.events`).
-        **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`, ... with the
-            meaning of `SearchConfig`.
+        callbacks: objects with a method `on_event(event)`, for what this process does (`driver.events`). They are
+            called in the thread that calls `ask`, `tell` and so on, one call after the other.
+        **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`,
+            `max_attempts`, ... with the meaning of `SearchConfig`.
 
     Raises:
         BadUse: an argument is wrong, the study has another reference, or it has finished more evaluations.
@@ -94,7 +96,8 @@ class Study:
         callbacks: Iterable[Callback] = (),
         **options: Any,
     ) -> None:
-        self._events = Events((NotesToLog(logger), *checked_callbacks(callbacks)))
+        # Everything that emits holds the lock below.
+        self._events = Events((NotesToLog(logger), *checked_callbacks(callbacks)), any_thread=True)
         if (examples is None) != (features is None or isinstance(features, str | Task)):
             raise BadUse("features and examples go together: a network factory, and the data for its spectra")
         if examples is None and objective is not None:
@@ -114,11 +117,13 @@ class Study:
         self._worker = _worker_name()
         self._pid = os.getpid()
         self._store = Store.open(store_url(self._plan.config.store))
-        renew = partial(renew_trials, self._store, self._held)
-        self._heartbeat = Heartbeat(renew, self._plan.config.lease_seconds, "leases of trials")
+        self._presence = Presence(self._store, self._held, self._plan.config.lease_seconds)
+        self._heartbeat = Heartbeat(self._presence.renew, self._plan.config.lease_seconds, "leases of trials")
         self._heartbeat.start()
         self._session: StudySession | None = None
-        self._close = weakref.finalize(self, _close, self._store, self._heartbeat, self._held, self._plan, self._pid)
+        self._stop_noted = False
+        mine = (self._store, self._presence, self._heartbeat, self._held, self._plan, self._pid)
+        self._close = weakref.finalize(self, _close, *mine)
         try:
             self._opened()
         except BaseException:
@@ -142,7 +147,7 @@ class Study:
             return BestTrial(request.position, best.function, self._plan.sign * best.score)
 
     def ask(self, timeout: float | None = None) -> Trial | None:
-        """Return the next function to train, or None when there is none.
+        """Return the next function to train, or None when there is none, or `aquasurf stop NAME` asked for an end.
 
         While the last trials are with other processes, `ask` waits, because one of these processes may die. If this
         process has trials itself that it has not told, it does not wait.
@@ -159,6 +164,8 @@ class Study:
         began, wait = time.monotonic(), FIRST_WAIT
         while True:
             with self._lock:
+                if self._stops():
+                    return None
                 asked = self._attempt(lambda session: session.next_trial())
                 if asked is not None:
                     return self._new_trial(asked)
@@ -312,6 +319,15 @@ class Study:
         self._attempt(lambda session: session.store.end_sharing(session.lease, "finished"))
         return True
 
+    def _stops(self) -> bool:
+        """Return whether somebody has asked this process to stop, and say so the first time."""
+        self._opened()
+        asked_by = self._presence.stop_asked_by()
+        if asked_by is not None and not self._stop_noted:
+            self._stop_noted = True
+            self._events.note(f"study '{self.name}' was asked to stop from {asked_by.host}: this process asks no more")
+        return asked_by is not None
+
     def _attempt(self, work: Callable[[StudySession], T]) -> T:
         """Return what `work` returns; a run that a driver has had and released meanwhile, or whose budget another
         process has changed, is opened again first.
@@ -337,16 +353,25 @@ class Study:
         if self._session is None:
             run, lease = open_run(self._store, self._plan, self._budget, self._events)
             self._budget = None  # when this process opens it again, another one may have changed the budget
+            self._presence.enter(run.id)
             self._session = StudySession(self._store, run, lease, self._plan, self._held, self._events)
         return self._session
 
 
-def _close(store: Store, heartbeat: Heartbeat, held: dict[int, AskedTrial], plan: StudyPlan, pid: int) -> None:
+def _close(
+    store: Store,
+    presence: Presence,
+    heartbeat: Heartbeat,
+    held: dict[int, AskedTrial],
+    plan: StudyPlan,
+    pid: int,
+) -> None:
     """Give back the trials of a study's process; a forked process has none of its own and leaves everything alone."""
     if os.getpid() != pid:
         return
     heartbeat.close()
     try:
+        presence.leave()
         _release_trials(store, held, plan)
     except StoreError:  # the leases expire instead: at the end of a process nobody could catch an error
         pass
@@ -362,7 +387,7 @@ def _release_trials(store: Store, held: dict[int, AskedTrial], plan: StudyPlan) 
     mine = {trial.attempt_id for trial in held.values()}
     open_here = [trial for trial in store.open_trials(run.id) if trial.attempt_id in mine]
     if open_here:
-        store.requeue_trials(lease, open_here)
+        store.give_back(lease, open_here)
     held.clear()
     if run.status == "running":
         store.end_sharing(lease, "interrupted")

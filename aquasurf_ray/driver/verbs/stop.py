@@ -15,6 +15,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.state.evaluations import FINAL, OPEN
 from aquasurf_ray.store import Run, RunActivity, Store, is_dead, this_process
+from aquasurf_ray.store.verbs.attempts import is_abandoned
 
 STATUS_POLL_SECONDS = 0.5
 
@@ -23,8 +24,9 @@ STATUS_POLL_SECONDS = 0.5
 class StopAnswer:
     """The outcome of a stop request; `text` describes it for people.
 
-    `asked`: the driver was asked. `stopped`: it has stopped since. `finished`, `not-running`: no driver has the run.
-    `dead`: the driver has died, and the run can be resumed. `silent`: the driver was asked, but gives no sign of life.
+    `asked`: the driver was asked, or the processes of a study were. `stopped`: it has stopped since. `finished`,
+    `not-running`: no driver has the run. `dead`: the driver has died, and the run can be resumed. `silent`: the driver
+    was asked, but gives no sign of life.
     """
 
     run: str
@@ -35,12 +37,15 @@ class StopAnswer:
 def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> StopAnswer:
     """Ask the driver of a run to stop, as on SIGTERM; nothing happens if no driver has the run.
 
+    The processes of a study end as if its budget were met: each tells its trial, and `ask` returns None from then on.
+
     Args:
-        wait: return only when the driver has stopped or died, or has given no sign of life for the time of its lease.
+        wait: return only when the driver has stopped or died, or has given no sign of life for the time of its lease;
+            for a study, when no live process has a trial.
 
     Raises:
         StoreError: there is no such run, or no store.
-        BadUse: Ray Tune or a study's own loop drives the run, and does not read requests.
+        BadUse: Ray Tune drives the run, and does not read requests.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
@@ -53,11 +58,10 @@ def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> 
                 f"run '{name}' belongs to Ray Tune: stop the process of its Tuner, {owner.host} pid {owner.pid} "
                 "(Ctrl-C); Tuner.restore continues it"
             )
-        loops = {f"{trial.owner.host} pid {trial.owner.pid}" for trial in activity.trials if not is_dead(trial.owner)}
-        if loops:
-            raise BadUse(f"run '{name}' is a study: stop the processes of its loops, {', '.join(sorted(loops))}")
-        if not opened.request_stop(run.id, this_process()):
+        if (activity.owner is None and run.status == "finished") or not opened.request_stop(run.id, this_process()):
             return _not_running(opened.run(name))
+        if activity.owner is None:
+            return _stopping_study(opened, run, wait=wait)
         while wait and _overdue_heartbeat(activity) is None:
             time.sleep(STATUS_POLL_SECONDS)
             activity = opened.activity(run.id)
@@ -97,6 +101,16 @@ def finish(name: str, *, store: str | None = None) -> StopAnswer:
     n_dropped = counted(len(dropped), "open evaluation")
     drops = f"; {n_dropped} {'is' if len(dropped) == 1 else 'are'} dropped" if dropped else ""
     return StopAnswer(name, "finished", f"run '{name}' is finished: {counted(n, 'evaluation')}{lower}{drops}")
+
+
+def _stopping_study(store: Store, run: Run, *, wait: bool) -> StopAnswer:
+    processes = store.activity(run.id).processes
+    names = ", ".join(sorted({f"{each.owner.host} pid {each.owner.pid}" for each in processes}))
+    while wait and any(not is_abandoned(trial, is_dead) for trial in store.activity(run.id).trials):
+        time.sleep(STATUS_POLL_SECONDS)
+    if wait:
+        return StopAnswer(run.name, "stopped", f"study '{run.name}' has stopped: {names} asked for no more trials")
+    return StopAnswer(run.name, "asked", f"study '{run.name}' stops when its trials are told: {names} ask for no more")
 
 
 def _asked(name: str, activity: RunActivity) -> StopAnswer:

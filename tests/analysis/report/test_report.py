@@ -26,6 +26,7 @@ from aquasurf_ray.analysis.report.charts.chart import Bars, Chart, Intervals, Li
 from aquasurf_ray.analysis.report.live import EventTail, run_now
 from aquasurf_ray.analysis.report.pictures.function_table import REACH, curve
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
+from aquasurf_ray.analysis.report.pictures.usage import at_hand
 from aquasurf_ray.analysis.report.summary import leaderboard
 from aquasurf_ray.analysis.studies.confirmation import SeedMean
 from aquasurf_ray.analysis.studies.findings import Findings, read_findings
@@ -672,3 +673,9 @@ def test_a_file_is_written_whole_and_only_to_a_plain_file(tmp_path):
         with pytest.raises(AnalysisError, match=said):
             write_file(path, b"<p>")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_worker_that_replaced_a_killed_one_does_not_count_before_its_first_training():
+    start, end = np.array([0.0, 0.0, 4.0, 10.0, 12.0]), np.array([2.0, 9.0, 9.0, 19.0, 20.0])
+    n, together = at_hand(("a", "b", "a", "c", "d"), start, end)
+    assert (n, together) == (2, 9 + 9 + 9 + 8)

@@ -34,9 +34,11 @@ def stored(url):
         return run, store.snapshot(run.id).evaluations, store.events(run.id)
 
 
+@pytest.mark.reliability("study-killed")
 @pytest.mark.timeout(300)
-def test_four_loops_that_are_killed_at_random_lose_nothing_and_tell_nothing_twice(url, tmp_path):
+def test_four_loops_that_are_killed_at_random_lose_nothing_and_tell_nothing_twice(url, tmp_path, injections):
     found = program("kill", url, tmp_path)
+    injections.add(found["kills"])
     run, evaluations, events = stored(url)
     asked = Counter(line[1] for line in found["log"] if line[0] == "asked")
     told = Counter(line[1] for line in found["log"] if line[0] == "told")
@@ -48,16 +50,41 @@ def test_four_loops_that_are_killed_at_random_lose_nothing_and_tell_nothing_twic
     for each in evaluations:
         assert each.evaluation.status == "done"
         assert each.evaluation.score == pytest.approx(study_loops.merit(each.function), abs=1e-9)
+    assert not any(each.reused for each in evaluations), "there is no other run"
     results = Counter(event.evaluation_id for event in events if event.kind == "result")
     assert set(results.values()) == {1}
     assert len(results) == len(evaluations)
     assert set(told.values()) == {1}, "a value is told once"
-    requeued = Counter(event.evaluation_id for event in events if event.kind == "requeued")
-    assert len(requeued) >= 3, "kills hit trials"
+    retried = Counter(event.evaluation_id for event in events if event.kind == "retry")
+    assert len(retried) >= 3, "kills hit trials"
+    attempts = {each.evaluation.id: each.evaluation.attempts for each in evaluations}
+    assert {number: n for number, n in attempts.items() if n} == retried, "each is an attempt"
     again = sum(n > 1 for n in asked.values())
     assert again >= 3, "the trials of killed loops were asked again"
 
 
+@pytest.mark.reliability("study-killed-every-time")
+def test_a_function_that_kills_its_process_every_time_is_given_up(url, tmp_path, injections):
+    found = program("deadly", url, tmp_path)
+    injections.add(found["kills"])
+    run, evaluations, events = stored(url)
+    assert (found["kills"], found["failed"]) == (3, 0)
+    assert Counter(line[2] for line in found["log"] if line[0] == "asked")[study_loops.DEADLY] == 3
+    assert found["log"][-1] == ["ended", 3, 3]
+    assert run.status == "finished"
+    (parked,) = [each for each in evaluations if each.evaluation.status == "failed"]
+    assert (parked.function, parked.evaluation.attempts) == (study_loops.DEADLY, 3)
+    assert parked.evaluation.error == "the process that trained it died"
+    assert sum(each.evaluation.status == "done" for each in evaluations) == len(BASELINES) - 1 + study_loops.EVALUATIONS
+    assert [event.kind for event in events if event.evaluation_id == parked.evaluation.id] == [
+        *(("claimed", "started", "retry") * 2),
+        *("claimed", "started", "failed"),
+    ]
+    with Store.open(url, create=False) as store:
+        assert [(cause.error, cause.n) for cause in store.failure_causes(run.id)] == [(parked.evaluation.error, 3)]
+
+
+@pytest.mark.reliability("study-suspended")
 def test_a_loop_whose_lease_expired_is_told_so_and_asks_on(url, tmp_path):
     found = program("stop", url, tmp_path)
     assert found["asked_again"] == found["stopped"]
@@ -66,5 +93,6 @@ def test_a_loop_whose_lease_expired_is_told_so_and_asks_on(url, tmp_path):
     assert next(line for line in found["log"] if line[0] == "asked on")[1] is not None
     _, evaluations, events = stored(url)
     again = evaluations[found["stopped"]]
+    assert (again.evaluation.attempts, again.evaluation.status) == (1, "done"), "silence is an attempt, too"
     assert again.evaluation.score == pytest.approx(study_loops.merit(again.function), abs=1e-9)
     assert [event.data["score"] for event in events if event.kind == "late"] == [1000.0], "the log has the late value"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -91,6 +95,32 @@ def test_callbacks_get_what_this_process_trains(make, url):
     assert (got[5].error, got[5].attempts, got[5].final) == ("no memory", 1, False)
     with pytest.raises(BadUse, match="a callback must be an object with a method on_event"):
         make("t", callbacks=[print])
+
+
+def test_callbacks_are_called_in_the_thread_that_asks_and_tells_one_after_the_other(make):
+    got, own, inside = [], [], []
+
+    class Recorder:
+        def on_event(self, event):
+            inside.append(1)
+            time.sleep(0.002)
+            got.append((type(event).__name__, threading.get_ident(), len(inside)))
+            inside.pop()
+
+    study = make(evaluations=1, callbacks=[Recorder()])
+
+    def loop():
+        told(study, 3)
+        mine = [name for name, thread, _ in got if thread == threading.get_ident()]
+        own.append([name for name in mine if name != "FunctionSuggested"])
+
+    together = threading.Barrier(3)  # so that no thread does the work of two
+    with ThreadPoolExecutor(3, initializer=together.wait) as threads:
+        for done in [threads.submit(loop) for _ in range(3)]:
+            done.result()
+    assert sorted(len(names) for names in own) == [6, 6, 6]
+    assert all(names == ["EvaluationStarted", "EvaluationEnded"] * 3 for names in own)
+    assert {n for _, _, n in got} == {1}
 
 
 def test_baselines_come_first_then_what_the_surrogate_suggests(make, url):
@@ -319,6 +349,18 @@ def test_learning_curves_are_stored_with_the_value(make, url):
     assert [(row.epoch, row.val_score) for row in curve] == [(1, -3.0), (2, None), (3, -1.0)]
 
 
+def test_the_epochs_of_a_trial_are_the_last_one_that_it_reported(make, url):
+    study = make(evaluations=1)
+    reporting, silent = study.ask(), study.ask()
+    for epoch in (20, 60, 40):
+        reporting.report(0.5, epoch)
+    study.tell(reporting, 0.9)
+    study.tell(silent, math.nan)
+    assert study.dataframe()["epochs"].isna().tolist() == [False, True]
+    assert study.dataframe()["epochs"][0] == 60
+    assert [each.evaluation.epochs for each in evaluations(url)] == [60, None]
+
+
 def test_a_trial_that_has_ended_takes_no_more_reports(make):
     study = make()
     told_one, failed_one, open_one = study.ask(), study.ask(), study.ask()
@@ -359,7 +401,7 @@ def test_another_study_of_the_name_is_refused(make):
     make()
     with pytest.raises(RunExists, match=r"run 's' exists with another configuration \(study .*minimize"):
         make(direction="minimize")
-    with pytest.raises(RunExists, match="candidates 40 -> 50"):
+    with pytest.raises(RunExists, match=r"candidates 40 -> 50.*; to read its table alone: .*\.evaluations\(run='s'\)"):
         make(candidates=50)
 
 
@@ -560,9 +602,6 @@ def test_commands_show_a_study(make, url, capsys, tmp_path):
     code, _, err = run("resume", "s")
     assert code == 2
     assert "run 's' is a study, which your own loop continues: Study('s', ...)" in err
-    code, _, err = run("stop", "s")
-    assert code == 2
-    assert f"stop the processes of its loops, {this_process().host} pid {os.getpid()}" in err
     study.tell(trial, 0.5)
     study.close()
     assert "interrupted" in run("status")[1]
@@ -576,6 +615,22 @@ def test_commands_show_a_study(make, url, capsys, tmp_path):
     code, _, err = run("confirm", "s")
     assert code == 2
     assert "run 's' is a study without a task" in err
+
+
+def test_show_counts_as_the_study_does_and_says_why_it_has_no_learned_values(make, url, capsys):
+    study = make()
+    told(study, 2)
+    propose("s", ["mul(x,sigmoid(mul(learn(1),x)))"], store=url)
+    trial = study.ask()
+    study.tell(trial, 0.5)
+    assert main(["show", trial.function, "--store", url]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"origin proposal, number {trial.number} of the run" in shown
+    assert "learned not stored: the values are in the networks of the study's own loop" in shown
+    frame = study.dataframe()
+    assert frame["function"][trial.number] == trial.function
+    main(["show", "relu(x)", "--store", url])
+    assert "learned" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -593,17 +648,65 @@ def test_the_winners_of_a_study_are_confirmed_where_there_is_a_task(make, url, r
     assert set(frame["task"]) == {"digits"}, "they are trainings of the task, not of the loop"
 
 
+def test_stop_ends_all_processes_of_a_study_and_no_later_one(make, url, capsys):
+    first, second = make(evaluations=3), make(evaluations=3)
+    trial = first.ask()
+    assert main(["stop", "s", "--store", url]) == 0
+    assert f"{this_process().host} pid {os.getpid()} ask for no more" in capsys.readouterr().out
+    first.tell(trial, 0.5)
+    assert first.ask() is None
+    assert second.ask() is None, "it does not wait for the others either"
+    assert main(["stop", "s", "--store", url, "--wait"]) == 0
+    assert "study 's' has stopped" in capsys.readouterr().out
+    first.close()
+    second.close()
+    assert main(["stop", "s", "--store", url]) == 0
+    assert "is not running, it is interrupted" in capsys.readouterr().out
+    third = make(evaluations=3)
+    assert len(told(third, 2)) == 2, "a request is for the processes of its time"
+    assert main(["stop", "s", "--store", url, "--finish"]) == 0
+    assert status_of(url, capsys)["status"] == "finished"
+    assert third.ask() is None
+
+
+def status_of(url, capsys):
+    capsys.readouterr()
+    assert main(["status", "s", "--store", url, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def loops_of(url, capsys):
+    return [(loop["trials"], loop["state"]) for loop in status_of(url, capsys)["loops"]]
+
+
+def test_a_study_that_is_open_is_running_whether_or_not_it_has_a_trial(make, url, capsys):
+    first = make(evaluations=1)
+    assert (status_of(url, capsys)["status"], loops_of(url, capsys)) == ("running", [(0, "alive")])
+    told(first, 1)
+    assert (status_of(url, capsys)["status"], loops_of(url, capsys)) == ("running", [(0, "alive")])
+    second = make(evaluations=1)
+    first.close()
+    assert status_of(url, capsys)["status"] == "running", "another process has it open"
+    second.close()
+    assert (status_of(url, capsys)["status"], loops_of(url, capsys)) == ("interrupted", [])
+    third = make(evaluations=1)
+    assert status_of(url, capsys)["status"] == "running"
+    told(third)
+    assert status_of(url, capsys)["status"] == "finished"
+    third.close()
+    make(evaluations=1)
+    assert status_of(url, capsys)["status"] == "finished", "who only reads it starts nothing"
+
+
 def test_a_study_whose_processes_died_is_not_called_running(make, url, capsys):
     study = make()
     study.ask()
     with Store.open(url) as store:
-        store._write(
-            lambda c: c.exec_driver_sql(
-                "UPDATE trial_leases SET owner = json_set(owner, '$.started', 1)"
-            )  # the process number is another process's now
-        )
-    assert main(["status", "--store", url, "--json"]) == 0
-    assert '"status": "interrupted"' in capsys.readouterr().out
+        for table in ("trial_leases", "study_processes"):  # the process number is another process's now
+            dead = f"UPDATE {table} SET owner = json_set(owner, '$.started', 1)"
+            store._write(lambda c, dead=dead: c.exec_driver_sql(dead))
+    assert (status_of(url, capsys)["status"], loops_of(url, capsys)) == ("interrupted", [(1, "dead")])
+    assert (status_of(url, capsys)["running"], status_of(url, capsys)["queued"]) == (0, 1), "it waits for a process"
     assert main(["stop", "s", "--store", url]) == 0
     assert "is not running, it is interrupted" in capsys.readouterr().out
 

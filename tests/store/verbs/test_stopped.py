@@ -38,12 +38,12 @@ def test_it_counts_for_the_run_that_stopped_it_and_for_all_that_accept_it(world,
     number, hasty = stopped
     evaluation = world.store.evaluation(number)
     assert (evaluation.finished, evaluation.complete, evaluation.stopped_early) == (True, False, WHY)
-    assert world.store.claim(hasty, world.functions[0], 0, "suggestion").state == "reused"
+    assert world.store.claim(hasty, world.functions[0], 0, "suggestion").state == "known"
     assert world.store.claim(world.lease("other"), world.functions[0], 0, "suggestion").state == "reused"
     assert world.store.status(hasty.run_id).stopped_early == 1
     (row,) = world.store.leaderboard(run_id=hasty.run_id)
     assert (row.stopped_early, row.test_score) == (WHY, 0.3)
-    assert world.store.events(hasty.run_id)[-2].data["stopped_early"] == WHY
+    assert world.store.events(hasty.run_id)[-1].data["stopped_early"] == WHY
 
 
 def test_who_does_not_accept_it_trains_it_in_full_and_its_result_stays_in_the_log(world, stopped):
@@ -77,7 +77,7 @@ def test_who_does_not_accept_it_trains_it_in_full_and_its_result_stays_in_the_lo
     assert len(world.store.curve(number)) == 3
     assert [a.outcome for a in attempts_of(world.store, number)] == ["done", "done"]
     again = world.store.claim(whole, world.functions[0], 0, "suggestion", accept_stopped=False)
-    assert (again.state, again.record.score) == ("reused", 0.4)
+    assert (again.state, again.record.score) == ("known", 0.4)
 
 
 @pytest.mark.parametrize("result", [WHOLE, EvaluationResult("diverged", reason="loss is NaN")])

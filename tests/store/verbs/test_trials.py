@@ -17,6 +17,7 @@ from aquasurf_ray.store import (
     NewRun,
     RunHeld,
     Store,
+    SuggestionRecord,
     this_process,
 )
 from aquasurf_ray.store.database.schema import TrialLease
@@ -30,8 +31,8 @@ def shared(world):
     return world.store.share_run(run.id, this_process(), code_version="0.1.0")
 
 
-def asked(world, lease, function, *, nonce="n", owner=None, origin="suggestion", **options):
-    request = EvaluationRequest(world.functions[function], 0, origin)
+def asked(world, lease, function, *, nonce="n", owner=None, origin="suggestion", suggestion=None, **options):
+    request = EvaluationRequest(world.functions[function], 0, origin, suggestion)
     owner = owner or this_process()
     return world.store.ask(lease, request, owner, nonce=nonce, lease_seconds=30.0, **options)
 
@@ -65,6 +66,34 @@ def test_two_processes_are_not_given_one_function(world, shared):
     assert second.attempt_id is None
 
 
+def requests(world, run_id):
+    return [(each.reused, each.suggestion) for each in world.store.snapshot(run_id).evaluations]
+
+
+def test_a_process_that_lags_behind_changes_nothing_of_what_another_one_has(world, shared):
+    """It suggests a function that another process of the run trains, or has trained."""
+    better, worse = SuggestionRecord(0.5, 1), SuggestionRecord(0.4, 2)
+    trial = asked(world, shared, 0, nonce="a", suggestion=better)
+    assert asked(world, shared, 0, nonce="b", suggestion=worse).claim.state == "taken"
+    world.store.tell(shared, trial, DONE)
+    late = asked(world, shared, 0, nonce="b", suggestion=worse)
+    assert (late.claim.state, late.attempt_id, late.claim.record.score) == ("known", None, 0.9)
+    assert requests(world, shared.run_id) == [(False, better)]
+    assert kinds(world) == ["created", "claimed", "started", "result"]
+    assert world.store.status(shared.run_id).reused == 0
+
+
+def test_a_result_of_another_run_is_reused_once_by_all_processes(world, shared):
+    new = NewRun("other", "search", world.task_id, {}, "other", 0, 40, None, "0.1.0")
+    other = world.store.share_run(world.store.create_run(new, world.functions).id, this_process(), code_version="0.1.0")
+    world.store.tell(other, asked(world, other, 0), DONE)
+    first = SuggestionRecord(0.5, 1)
+    claims = [asked(world, shared, 0, nonce=n, suggestion=s).claim for n, s in (("a", first), ("b", None))]
+    assert [claim.state for claim in claims] == ["reused", "reused"]
+    assert requests(world, shared.run_id) == [(True, first)]
+    assert kinds(world) == ["created", "reused"]
+
+
 def test_a_call_whose_commit_was_not_answered_finds_its_own_trial_again(world, shared):
     first, again = asked(world, shared, 0, nonce="a"), asked(world, shared, 0, nonce="a")
     assert again == replace(first, claim=again.claim)
@@ -81,13 +110,14 @@ def test_another_value_for_a_trial_that_was_told_is_refused(world, shared):
     assert world.store.evaluation(trial.claim.evaluation_id).score == 0.9
 
 
-def expired(world, lease):
-    return world.store.requeue_trials(lease, world.store.open_trials(lease.run_id))
+def expired(world, lease, most_attempts=3):
+    trials = world.store.open_trials(lease.run_id)
+    return world.store.expire_trials(lease, trials, most_attempts=most_attempts)
 
 
 def test_an_expired_trial_is_given_to_another_process_whose_result_counts(world, shared, elsewhere):
     late = asked(world, shared, 0, nonce="a", owner=elsewhere)
-    assert expired(world, shared) == 1
+    assert expired(world, shared) == [late.claim.evaluation_id]
     assert status(world, 0) == "queued"
     second = asked(world, shared, 0, nonce="b")
     assert (second.claim.state, second.number) == ("claimed", late.number)
@@ -109,11 +139,40 @@ def test_a_late_value_counts_if_nobody_else_was_given_the_function(world, shared
     assert status(world, 0) == "done"
 
 
+def test_a_late_value_counts_also_if_the_function_was_given_up(world, shared, elsewhere):
+    late = asked(world, shared, 0, owner=elsewhere)
+    expired(world, shared, most_attempts=1)
+    assert status(world, 0) == "failed"
+    assert world.store.tell(shared, late, DONE).state == "recorded"
+    assert world.store.evaluation(late.claim.evaluation_id).error is None
+
+
+def test_a_trial_whose_process_is_gone_counts_as_an_attempt_until_the_function_is_given_up(world, shared, elsewhere):
+    dead = replace(this_process(), started=1)  # the process number is another process's now
+    for n, owner in enumerate((dead, elsewhere, dead), start=1):
+        number = asked(world, shared, 0, nonce=f"n{n}", owner=owner).claim.evaluation_id
+        expired(world, shared)
+        assert expired(world, shared) == [], "it counts once"
+        assert world.store.evaluation(number).attempts == n
+        assert status(world, 0) == ("queued" if n < 3 else "failed")
+    assert asked(world, shared, 0).claim.state == "failed"
+    causes = [(cause.error, cause.n) for cause in world.store.failure_causes(shared.run_id)]
+    died = "the process that trained it died"
+    assert causes == [(died, 2), ("the process that trained it gave no sign of life for 30 s", 1)]
+
+
+def test_a_trial_that_is_given_back_is_no_attempt(world, shared):
+    trial = asked(world, shared, 0)
+    assert world.store.give_back(shared, world.store.open_trials(shared.run_id)) == 1
+    assert (status(world, 0), kinds(world)[-1]) == ("queued", "requeued")
+    assert world.store.evaluation(trial.claim.evaluation_id).attempts == 0
+
+
 def test_a_heartbeat_keeps_a_trial(world, shared):
     trial = asked(world, shared, 0)
     seen = world.store.open_trials(shared.run_id)
-    world.store.renew_trials([trial.attempt_id])
-    assert world.store.requeue_trials(shared, seen) == 0
+    world.store.renew_process("p", [trial.attempt_id])
+    assert world.store.expire_trials(shared, seen, most_attempts=1) == []
     assert status(world, 0) == "running"
     assert world.store.open_trials(shared.run_id)[0].heartbeat == 1
 
@@ -199,6 +258,24 @@ def test_another_run_of_the_task_leaves_live_trials_alone_and_takes_those_of_the
     expired(world, shared)
     asked(world, shared, 1, nonce="m", owner=replace(this_process(), started=1))
     assert world.store.claim(lease, world.functions[1], 0, "suggestion").state == "claimed"
+
+
+def test_processes_that_have_a_study_open_are_seen_until_they_leave_or_die(world, elsewhere):
+    run = world.run()
+    shared = world.store.share_run(run.id, this_process(), code_version="0.1.0")
+    dead = replace(this_process(), started=1)
+    for nonce, owner in (("a", dead), ("b", elsewhere)):
+        world.store.enter_study(run.id, owner, nonce=nonce, lease_seconds=5.0)
+        assert world.store.run("run").status == "running"
+    world.store.enter_study(run.id, elsewhere, nonce="b", lease_seconds=5.0)
+    (found,) = world.store.activity(run.id).processes
+    assert (found.nonce, found.owner, found.lease_seconds) == ("b", elsewhere, 5.0)
+    assert not world.store.renew_process("a", []), "the one that entered later has removed the dead one"
+    assert world.store.renew_process("b", [])
+    assert not world.store.end_sharing(shared, "interrupted"), "a process has it open"
+    world.store.leave_study("b")
+    assert world.store.activity(run.id).processes == ()
+    assert world.store.end_sharing(shared, "interrupted")
 
 
 def test_the_status_of_a_study_is_set_once_no_trial_is_live(world, shared):

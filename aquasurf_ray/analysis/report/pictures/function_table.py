@@ -38,10 +38,10 @@ class FunctionTable:
         -4, 254 is 4, 255 is undefined. `n_curves` says how many a function has: one for each of its roles, if there
         are any. `readable` has the short names of the functions that have one, by their row."""
         columns: dict[str, Any] = {key: [None] * len(self.names) for key in _COLUMNS}
-        for order, request in enumerate(self._findings.requests, start=1):
+        for request in self._findings.requests:
             row = self.numbers[request.function]
-            if columns["order"][row] is None:
-                self._fill(columns, row, order, request)
+            if columns["number"][row] is None:
+                self._fill(columns, row, request)
         # From the worst up, so that the best of a function's seeds stays.
         for board in reversed(self._findings.board):
             row = self.numbers[board.function]
@@ -55,15 +55,15 @@ class FunctionTable:
         columns["readable"] = {str(row): name for row, name in short.items() if name != self.names[row]}
         return {"names": list(self.names), "curves": packed, "points": N_POINTS, "reach": REACH, **columns}
 
-    def _fill(self, columns: dict[str, Any], row: int, order: int, request: Any) -> None:
-        columns["order"][row] = order
+    def _fill(self, columns: dict[str, Any], row: int, request: Any) -> None:
+        columns["number"][row] = request.position  # from 0, as `show`, tables and a study's trials count
         columns["status"][row] = request.evaluation.status
         columns["origin"][row] = request.origin
         if request.suggestion:
             columns["predicted"][row] = _rounded(self._findings.value(request.suggestion.predicted_score))
 
 
-_COLUMNS = ("order", "status", "origin", "predicted", "value", "test", "time_ratio")
+_COLUMNS = ("number", "status", "origin", "predicted", "value", "test", "time_ratio")
 
 
 def curves(name: str) -> Bytes:

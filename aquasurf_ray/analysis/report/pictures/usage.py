@@ -42,16 +42,28 @@ def _words(
     own: list[RequestedEvaluation], workers: tuple[str, ...], start: np.ndarray, end: np.ndarray, unit: float
 ) -> str:
     trained = sum(request.evaluation.seconds or 0.0 for request in own)
-    # From the first training to the last end, so a pause between two sessions counts as idle.
-    n, wall = len(set(workers)), float(end.max() - start.min()) * unit
+    n, wall = at_hand(workers, start, end)
     devices = sorted({f"{w.evaluation.n_devices or 1} x {w.evaluation.device}" for w in own if w.evaluation.device})
     busy = ""
     if wall > 0:
-        busy = f"; {counted(n, 'worker')} {'was' if n == 1 else 'were'} busy {trained / (n * wall):.0%} of the time"
+        were = f"{counted(n, 'worker')} {'was' if n == 1 else 'were'}"
+        busy = f"; {were} busy {trained / (wall * unit):.0%} of the time"
     coloured = " Orange ones diverged." if any(w.evaluation.status == "diverged" for w in own) else ""
     where = ", ".join(devices) or "unknown devices"
     n_own = counted(len(own), "training")
     return f"{n_own} of this run took {duration_text(trained)} on {where}{busy}.{coloured}"
+
+
+def at_hand(workers: tuple[str, ...], start: np.ndarray, end: np.ndarray) -> tuple[int, float]:
+    """Return the most workers that there were at a time, and the time of all of them together.
+
+    A worker's time is from its first training to its last end, because one that was killed is replaced by another one.
+    A pause between two sessions counts as idle for the workers that have the same name in both.
+    """
+    of = {name: np.array([each == name for each in workers]) for name in workers}
+    spans = [(float(start[mine].min()), float(end[mine].max())) for mine in of.values()]
+    most = max(sum(begin <= at < over for begin, over in spans) for at, _ in spans)
+    return max(most, 1), sum(over - begin for begin, over in spans)
 
 
 def _times(request: RequestedEvaluation) -> tuple[datetime, datetime] | None:
