@@ -366,8 +366,8 @@ def test_a_trial_that_has_ended_takes_no_more_reports(make):
     told_one, failed_one, open_one = study.ask(), study.ask(), study.ask()
     study.tell(told_one, 0.5)
     failed_one.failed("no memory")
-    for trial, state in ((told_one, "was told"), (failed_one, "failed")):
-        with pytest.raises(TrialEnded, match=f"^trial {trial.number} of study 's' has ended already: it {state};"):
+    for trial, how in ((told_one, "was told"), (failed_one, "failed")):
+        with pytest.raises(TrialEnded, match=f"^trial {trial.number} of study 's' has ended already: it {how};"):
             trial.report(0.3, 2)
     study.close()
     with pytest.raises(BadUse, match="study 's' is closed"):
