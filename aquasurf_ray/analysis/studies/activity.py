@@ -61,7 +61,8 @@ def _driver_document(activity: stored.RunActivity) -> dict[str, Any] | None:
 def _loop_documents(activity: stored.RunActivity) -> list[dict[str, Any]]:
     """Return the processes that have a study open or died with a trial of it, and the functions that they train."""
     processes: dict[stored.LeaseOwner, list[stored.OpenTrial]] = {each.owner: [] for each in activity.processes}
-    signs = [(each.owner, each.age, each.lease_seconds) for each in (*activity.processes, *activity.trials)]
+    signs = [(each.owner, each.age, each.lease_seconds) for each in activity.processes]
+    signs += [(trial.owner, trial.age, trial.lease_seconds) for trial in activity.trials]
     for trial in activity.trials:
         processes.setdefault(trial.owner, []).append(trial)
     documents = []
