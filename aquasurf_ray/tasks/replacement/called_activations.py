@@ -86,6 +86,11 @@ class ActivationCall:
         is_gate = self.function in GATE_CALLS or (self.function in BOUNDED and self.multiplies)
         return is_gate or self.written or self.function in PARTS
 
+    @property
+    def is_part(self) -> bool:
+        """True if it is part of an activation that is written out, and no gate as well."""
+        return (self.written and not self.multiplies) or self.function in PARTS
+
 
 @dataclass(frozen=True)
 class CalledFunction:
