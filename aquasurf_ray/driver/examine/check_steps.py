@@ -26,11 +26,10 @@ from aquasurf_ray.driver.examine.data_check import (
     refuse_labels_out_of_range,
     refuse_values,
 )
+from aquasurf_ray.driver.examine.metric_check import metric_direction, metric_of, refuse_carried_counts
 from aquasurf_ray.driver.examine.objective_check import (
     ambiguous_classes,
-    constant_metric,
     loss_of,
-    metric_of,
     no_mean,
     refuse_all_pairs,
     unscaled_targets,
@@ -140,11 +139,13 @@ class CheckSteps:
         refuse_all_pairs(objective, outputs, targets)
         objective.refuse_counted_padding(outputs, targets)
         metric_of(objective, outputs, targets)
+        refuse_carried_counts(objective, outputs, targets)
+        preferred = metric_direction(objective, outputs, targets)
         refuse_unused_activation(self.task, self.checked.splits(), inputs, device=self.device)
         refuse_batch_of_one(self.task, self.checked.splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
-        notes += [*constant_metric(objective, outputs, targets), *unscaled_targets(objective, outputs, targets)]
+        notes += [*preferred, *unscaled_targets(objective, outputs, targets)]
         # On the CPU, since numbers that a loss refuses end a GPU's process.
         notes += squashed_outputs(self.task.objective, outputs.cpu(), targets.cpu(), self._with_seed(inputs))
         notes += self._fitted()

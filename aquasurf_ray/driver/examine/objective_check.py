@@ -1,4 +1,4 @@
-"""A check that a task's loss and metric accept one batch, which also reports what is ambiguous about the batch."""
+"""A check that a task's loss accepts one batch, which also reports what is ambiguous about the batch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from aquasurf_ray.as_float import as_float
 from aquasurf_ray.driver.examine.sentence import sentence
-from aquasurf_ray.tasks import Metric, Objective, TaskError
+from aquasurf_ray.tasks import Objective, TaskError
 from aquasurf_ray.tasks.classes import assumed_dimension, class_dimension, fitting_dimensions
 from aquasurf_ray.tasks.inputs import form_of
 from aquasurf_ray.tasks.losses import name_of, scalar_loss
@@ -30,95 +29,11 @@ def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
         with objective.naming_float_labels(outputs, targets, TRAIN):
             value = objective.loss(outputs, targets)
     except Exception as error:  # the loss may be the user's own, and the targets of any kind
-        raise TaskError(_refusal("loss", name_of(objective.loss), outputs, targets, error)) from error
+        raise TaskError(refusal("loss", name_of(objective.loss), outputs, targets, error)) from error
     loss = scalar_loss(value, objective.loss)
     objective.refuse_ruled_out(outputs, targets)
     objective.refuse_hidden_labels(outputs, targets)
     return as_float(loss)
-
-
-def metric_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
-    """Return the metric of one batch.
-
-    Raises:
-        TaskError: the metric raises, is not a single number, or is outside of its range.
-    """
-    name = objective.metric.name
-    try:
-        metric = objective.begin_metric(outputs.device)
-    except Exception as error:  # the metric may be the user's own, here and below
-        raise TaskError(f"the metric '{name}' cannot begin a pass over a split: {sentence(error)}") from error
-    try:
-        with objective.naming_float_labels(outputs, targets, TRAIN):
-            metric.update(outputs, targets)
-    except Exception as error:
-        raise TaskError(_refusal("metric", name, outputs, targets, error)) from error
-    try:
-        computed = metric.compute()
-    except Exception as error:
-        after = f"after a batch of {_forms(outputs, targets)}"
-        raise TaskError(f"compute() of the metric '{name}' fails {after}: {sentence(error)}") from error
-    value = objective.metric.number(computed)
-    _refuse_outside_range(objective.metric, value)
-    return value
-
-
-def _refuse_outside_range(metric: Metric, value: float) -> None:
-    below, above = metric.low is not None and value < metric.low, metric.high is not None and value > metric.high
-    # Rounding may end a little outside.
-    if (below or above) and not any(math.isclose(value, end, abs_tol=1e-6) for end in metric.bounds.values()):
-        ends = " and ".join(f"{name}={end:g}" for name, end in metric.bounds.items())
-        raise TaskError(
-            f"the metric '{metric.name}' is {value:.4g} on a batch, but was declared with {ends}; correct that, or its "
-            "compute()"
-        )
-
-
-def constant_metric(objective: Objective, outputs: Tensor, targets: Tensor) -> list[str]:
-    """Return a warning if the metric is the same for the network's outputs, for right answers and for wrong ones."""
-    try:
-        value = metric_of(objective, outputs, targets)
-        others = [metric_of(objective, answers, targets) for answers in _right_and_wrong(objective, outputs, targets)]
-    except TaskError:  # a metric of the user's own may refuse answers that no network gives
-        return []
-    if not others or any(other != value for other in others):
-        return []
-    return [
-        f"warning: the metric '{objective.metric.name}' is {value:.4g} for the network's outputs, for right answers "
-        "and for wrong ones, so it tells no functions apart; look at its update() and compute()"
-    ]
-
-
-def _right_and_wrong(objective: Objective, outputs: Tensor, targets: Tensor) -> list[Tensor]:
-    """Return outputs that are right about all targets that count, and outputs that are wrong about all of them.
-
-    Raises:
-        TaskError: the targets fit no dimension of classes.
-    """
-    if objective.likelihood == "categorical":
-        return _right_and_wrong_classes(objective, outputs, targets)
-    if targets.numel() != outputs.numel():
-        return []
-    counted = objective.counted(targets)
-    right = torch.where(counted, targets, torch.zeros_like(targets)).reshape(outputs.shape).to(outputs.dtype)
-    if objective.likelihood == "bernoulli":
-        return [2 * right - 1, 1 - 2 * right]  # logits of a yes
-    return [right, 1 - 2 * right]  # far away, and in reversed order for a metric that ranks
-
-
-def _right_and_wrong_classes(objective: Objective, outputs: Tensor, targets: Tensor) -> list[Tensor]:
-    dimension = class_dimension(outputs, targets, objective.loss)
-    n_classes = outputs.shape[dimension]
-    if n_classes == 1:
-        return []
-    if targets.numel() == outputs.numel():
-        right = targets.reshape(outputs.shape).to(outputs.dtype)
-    else:
-        labels = torch.where(objective.counted(targets), targets, torch.zeros_like(targets)).long()
-        shape = [size for d, size in enumerate(outputs.shape) if d != dimension]
-        right = functional.one_hot(labels.reshape(shape), n_classes).movedim(-1, dimension).to(outputs.dtype)
-    # Probabilities, for metrics that take them, and the right class is the last of all for those of the top k.
-    return [right, (1 - right) / (n_classes - 1)]
 
 
 def ambiguous_classes(objective: Objective, outputs: Tensor, targets: Tensor) -> list[str]:
@@ -203,9 +118,11 @@ def refuse_all_pairs(objective: Objective, outputs: Tensor, targets: Tensor) -> 
     )
 
 
-def _refusal(kind: str, name: str, outputs: Tensor, targets: Tensor, error: Exception) -> str:
-    return f"the {kind} '{name}' does not take {_forms(outputs, targets)}: {sentence(error)}"
+def refusal(kind: str, name: str, outputs: Tensor, targets: Tensor, error: Exception) -> str:
+    """Return the message on a loss or metric that raises on a batch."""
+    return f"the {kind} '{name}' does not take {forms(outputs, targets)}: {sentence(error)}"
 
 
-def _forms(outputs: Tensor, targets: Tensor) -> str:
+def forms(outputs: Tensor, targets: Tensor) -> str:
+    """Return the shapes and types of a batch, for a message."""
     return f"outputs {form_of(outputs)} and targets {form_of(targets)}"

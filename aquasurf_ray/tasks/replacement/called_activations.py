@@ -27,7 +27,7 @@ from aquasurf_ray.network_state import modes_and_buffers_kept
 from aquasurf_ray.tasks.inputs import Inputs, call_network
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement.activation_kinds import ACTIVATION_CALLS, GATE_CALLS, called_name
-from aquasurf_ray.tasks.replacement.value_flow import BOUNDED, COMPARISONS, PARTS, ValueFlow, rectifier
+from aquasurf_ray.tasks.replacement.value_flow import BOUNDED, COMPARISONS, PARTS, RECTIFIERS, ValueFlow, rectifier
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 HERE = f"{Path(__file__).parent}{os.sep}"
@@ -86,6 +86,11 @@ class ActivationCall:
         is_gate = self.function in GATE_CALLS or (self.function in BOUNDED and self.multiplies)
         return is_gate or self.written or self.function in PARTS
 
+    @property
+    def is_part(self) -> bool:
+        """True if it is part of an activation that is written out, and no gate as well."""
+        return (self.written and not self.multiplies) or self.function in PARTS
+
 
 @dataclass(frozen=True)
 class CalledFunction:
@@ -120,6 +125,16 @@ class SeenCall:
     def gates(self) -> bool:
         """True if a product with the function's own input is an activation that is written out."""
         return self.call.function in GATE_CALLS | BOUNDED | PARTS
+
+    @property
+    def weighs(self) -> bool:
+        """True if the function's values are in [0, 1]."""
+        return self.call.function in GATE_CALLS
+
+    @property
+    def rectifies(self) -> bool:
+        """True if it is a ReLU in other words."""
+        return self.call.function in RECTIFIERS.values()
 
 
 def function_name(function: object) -> str:

@@ -139,11 +139,18 @@ class ModelNetwork:
         Args:
             draw: returns inputs (n, ...) on the CPU, n at least 2 where there is batch norm. If it, or the model on the
                 CPU, fails, no calls are looked for.
+
+        Raises:
+            TaskError: as `replace_activations`, with the calls that were found.
         """
         if self.example is not None or "_found" in self.__dict__:
             return
         try:
             inputs = draw()
+        except TaskError as error:
+            logger.debug("no activations are looked for in the code of %r: %s", self.make, error)
+            return
+        try:
             with torch.random.fork_rng(devices=[]):
                 model = self._model()
                 if not is_pretrained_model(model):
@@ -153,7 +160,7 @@ class ModelNetwork:
                         fresh = self._model() if found else model
                         found[role] = replace_found(fresh, nn.Identity, only, inputs, strict=False)
                     self.__dict__["_found"] = _without_overlap(found)
-        except TaskError as error:
+        except ModelFails as error:
             logger.debug("no activations are looked for in the code of %r: %s", self.make, error)
 
     def _tried_on_zeros(self, model: nn.Module, shape: tuple[int, ...], only: Only) -> Replacement:

@@ -23,7 +23,6 @@ from aquasurf_ray.tasks.replacement.activation_kinds import is_head, is_torchs_l
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, activation_calls
 from aquasurf_ray.tasks.replacement.places import Only, Place, Selection, places_of
 from aquasurf_ray.tasks.replacement.replaced_calls import CallSite, call_sites, replace_calls
-from aquasurf_ray.tasks.replacement.value_flow import PARTS
 from aquasurf_ray.tasks.task import ActivationFactory
 
 NAMED = 5
@@ -115,9 +114,10 @@ def replace_found(
     chosen, kept = _chosen(model, selection)
     new = _put(chosen, make, model.training)
     report = Replacement(tuple(place.name for place in chosen), kept)
-    sites = [site for site in _sites(model, inputs, report, new) if _is_selected(site, selection)]
+    calls = _replaceable(model, inputs, report, new)
+    sites = [site for site in call_sites(calls) if _is_selected(site, selection)]
     if not (chosen or sites) or selection.unused:
-        raise TaskError(_nothing_matched(model, selection, kept))
+        raise TaskError(_nothing_matched(model, selection, kept, calls))
     new += replace_calls(model, sites, make)
     report = replace(report, replaced=(*report.replaced, *(site.name for site in sites)), calls=tuple(sites))
     return _with_remaining(model, inputs, report, new, may_stay=selection.given or not strict)
@@ -163,8 +163,10 @@ def _put(chosen: Sequence[Place], make: ActivationFactory, training: bool) -> li
     return list(new.values())
 
 
-def _sites(model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module]) -> list[CallSite]:
-    """Return the calls that can be replaced, without those of poolers and heads.
+def _replaceable(
+    model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module]
+) -> list[ActivationCall]:
+    """Return the calls among which `call_sites` finds those that can be replaced, without those of poolers and heads.
 
     Raises:
         ModelFails: the model fails on the inputs.
@@ -177,11 +179,11 @@ def _sites(model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         form = f"shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else f"the form {form_of(inputs)}"
         raise ModelFails(f"{type(model).__name__} fails on inputs of {form}: {reason}") from error
-    return call_sites(without_heads(model, calls))
+    return without_heads(model, calls)
 
 
 def _is_selected(site: CallSite, selection: Selection) -> bool:
-    place = Place(site.name, (0, site.name), lambda new: None)
+    place = Place(site.name, (0, site.name), lambda new: None, reason=site.reason)
     return selection.reason_against(place) is None
 
 
@@ -207,8 +209,7 @@ def _with_remaining(
 
 
 def _why_it_stays(call: ActivationCall) -> str:
-    is_part = (call.written and not call.multiplies) or call.function in PARTS
-    return ("part of an activation: " if is_part else "gate: ") if call.stays else ""
+    return ("part of an activation: " if call.is_part else "gate: ") if call.stays else ""
 
 
 def calls_beyond(
@@ -240,16 +241,40 @@ def _is_inside(module: str, name: str) -> bool:
     return module == name or module.startswith(f"{name}.")
 
 
-def _nothing_matched(model: nn.Module, selection: Selection, kept: Sequence[Kept]) -> str:
+def _nothing_matched(
+    model: nn.Module, selection: Selection, kept: Sequence[Kept], calls: Sequence[ActivationCall] = ()
+) -> str:
     asked = ", ".join(e if isinstance(e, str) else e.__name__ for e in selection.unused)
     what = f"only= matches nothing with {asked}" if selection.unused else "no activation found"
     names = [f"'{each.name}' ({each.reason})" for each in kept]
     left = f"; left alone: {few(names)}" if kept else ""
-    return f"{what} in {type(model).__name__}{left}{_seen(model)}"
+    in_code = _in_code(calls)
+    return f"{what} in {type(model).__name__}{left}{in_code}{_seen(model, hints_at_code=not in_code)}"
 
 
-def _seen(model: nn.Module) -> str:
-    """Return the end of a message: the kinds of innermost modules, and how to name one as an activation."""
+def _in_code(calls: Sequence[ActivationCall]) -> str:
+    """Return the end of a message: which functions the model's code calls, where, and how to replace each."""
+    says, sites = [], call_sites(calls)
+    if free := [f"'{site.name}'{_at(site.places)}" for site in sites if site.reason is None]:
+        says.append(f"; its code calls {few(free)}")
+    if gates := [f"'{site.name}'{_at(site.places)}" for site in sites if site.reason is not None]:
+        says.append(f"; gates in its code, which stay unless only= names them: {few(gates)}")
+    if parts := [f"{call.function}{_at(call.hidden or call.places)}" for call in calls if call.is_part]:
+        says.append(f"; activations that its code writes out: {few(parts)}: make each a module")
+    return "".join(says)
+
+
+def _at(places: Sequence[str]) -> str:
+    known = [place for place in places if place]
+    return f" ({few(known)})" if known else ""
+
+
+def _seen(model: nn.Module, *, hints_at_code: bool) -> str:
+    """Return the end of a message: the kinds of innermost modules, and how to name one as an activation.
+
+    Args:
+        hints_at_code: say what to do about an activation that the code writes out.
+    """
     inner = [module for name, module in model.named_modules() if name and not any(module.children())]
     if not inner:
         return ""
@@ -260,8 +285,9 @@ def _seen(model: nn.Module) -> str:
     # A class without weights, or of somebody's own with weights, may be an activation that does not look like one.
     named = f"name one in only= by its class or its name, such as only={kinds[0]}"
     written = "one that a forward writes out, such as x * torch.sigmoid(x), is not found: make it a module"
-    how = [*([] if of_torch[kinds[0]] else [named]), *([written] if has_weights[kinds[0]] else [])]
-    return f"; it has {few([f'{counts[kind]} {kind}' for kind in kinds])}; {'; '.join(how)}"
+    how = [] if of_torch[kinds[0]] else [named]
+    how += [written] if hints_at_code and has_weights[kinds[0]] else []
+    return "; ".join([f"; it has {few([f'{counts[kind]} {kind}' for kind in kinds])}", *how])
 
 
 def few(names: Sequence[str]) -> str:

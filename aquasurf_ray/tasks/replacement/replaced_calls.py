@@ -28,16 +28,22 @@ from torch.overrides import TorchFunctionMode
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, function_name
 
 PREFIX = "called_"
+NO_MAPS = frozenset({"glu", "scaled_dot_product_attention"})
+"""Gates in whose place no function of one number fits."""
 MODULE_CALL = nn.Module._call_impl.__code__  # every call of a module passes through this frame, whose `self` it is
 
 
 @dataclass(frozen=True)
 class CallSite:
     """The calls of one function in one module, by names. `own` has the function with the settings of each call, as
-    often as one pass of the module calls it, and `after` how many of the replaced modules ran before."""
+    often as one pass of the module calls it, and `after` how many of the replaced modules ran before.
+
+    `reason` is why the calls stay unless `only` names them, and `places` are their files and lines."""
 
     module: str
     function: str
+    reason: str | None = field(default=None, compare=False, repr=False)
+    places: tuple[str, ...] = field(default=(), compare=False, repr=False)
     own: tuple[Callable[[Tensor], Tensor], ...] = field(default=(), compare=False, repr=False)
     after: int = field(default=0, compare=False, repr=False)
 
@@ -49,14 +55,18 @@ class CallSite:
 
 def call_sites(calls: Sequence[ActivationCall]) -> list[CallSite]:
     """Return the sites of the calls that can be replaced: those from Python that no backward pass repeats outside of
-    their module, without those that stay."""
+    their module, without parts of an activation that is written out. Gates have a reason to stay."""
     sites: dict[CallSite, CallSite] = {}
     for call in calls:
-        if call.in_python and not call.repeated and not call.stays:
-            new = CallSite(call.module, call.function, after=call.after)
+        if call.in_python and not call.repeated and not call.is_part and call.function not in NO_MAPS:
+            new = CallSite(
+                call.module, call.function, f"gate: {call.function}" if call.stays else None, after=call.after
+            )
             site = sites.get(new, new)
             own = (call.own,) * call.count if call.own else ()
-            sites[new] = replace(site, own=(*site.own, *own))
+            places = tuple(dict.fromkeys((*site.places, *call.places)))
+            # One module takes all calls of the function, so one gate among them keeps them all.
+            sites[new] = replace(site, own=(*site.own, *own), places=places, reason=site.reason or new.reason)
     return list(sites.values())
 
 

@@ -3,7 +3,8 @@
 Two things are known of each tensor: its *root*, the tensor that it is computed from number by number (x for `beta * x`
 and `x + x**3`), and the calls whose values it *carries*. In a product, a call's value is a gate if the other factor has
 another root, as in `a * sigmoid(b)`; if both have the same root, as in `x * sigmoid(beta * x)`, the code writes out an
-activation. A value that goes on into a layer with weights is that of an activation too.
+activation. A value that goes on into a layer with weights is that of an activation too, also in a sum or beside others:
+a residual connection, a concatenation.
 """
 
 from __future__ import annotations
@@ -41,14 +42,20 @@ ELEMENTWISE = (
     | PRODUCTS
 )
 PASSED_ON = words(
-    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d alpha_dropout avg_pool1d"
-    " avg_pool2d dropout dropout1d dropout2d feature_dropout flatten getitem max_pool1d max_pool2d mean permute reshape"
-    " squeeze transpose unsqueeze view"
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d"
+    " adaptive_max_pool3d alpha_dropout amax avg_pool1d avg_pool2d avg_pool3d chunk dropout dropout1d dropout2d"
+    " dropout3d expand feature_dropout flatten flip gather getitem index_select interpolate max_pool1d max_pool2d"
+    " max_pool3d mean movedim narrow pad permute pixel_shuffle pixel_unshuffle repeat reshape roll select split squeeze"
+    " sum swapaxes transpose unbind unflatten unsqueeze upsample view"
 )
 """Operations that change the form of an activation's values before the next layer gets them."""
-LAYERS = words(
+SUMS = words("add iadd isub radd rsub sub subtract")
+JOINS = words("cat concat concatenate dstack hstack stack vstack")
+"""Operations that put values of several roots beside each other."""
+MATRIX_PRODUCTS = words("baddbmm bmm einsum matmul mm rmatmul tensordot")
+LAYERS = MATRIX_PRODUCTS | words(
     "addmm batch_norm bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d group_norm"
-    " instance_norm layer_norm linear matmul mm rms_norm"
+    " instance_norm layer_norm linear multi_head_attention_forward rms_norm"
 )
 NO_CALLS: frozenset[Any] = frozenset()
 WEIGHT = object()
@@ -98,19 +105,31 @@ class ValueFlow:
         Args:
             call: the call of an activation that the operation is, or None.
         """
-        name, given = called_name(function), [a for a in (*args, *named.values()) if isinstance(a, Tensor)]
-        if name in LAYERS and given and (name not in ("matmul", "mm") or self._root(given[-1]) is WEIGHT):
-            self.hidden |= self._calls(given[0])
-        carried = NO_CALLS
+        name, given = called_name(function), _tensors((*args, *named.values()))
+        if name in LAYERS and (name not in MATRIX_PRODUCTS or any(self._root(each) is WEIGHT for each in given)):
+            self.hidden |= self._calls_of_signal(given)
         if name in PRODUCTS and self._multiplied(given):
-            self._set(result, self._common_root(given), NO_CALLS)
+            self._set(result, self._common_root(given), self._whole_calls(given))
             return
-        if name in ELEMENTWISE or name in PASSED_ON:
-            carried = frozenset().union(*map(self._calls, given)) if self._is_of_one_root(given) else NO_CALLS
+        carried = NO_CALLS
+        if name in (ELEMENTWISE | PASSED_ON) and self._is_of_one_root(given):
+            carried = self._calls_of_signal(given)
+        elif name in SUMS | JOINS | PRODUCTS:
+            carried = self._whole_calls(given)
         if call is not None and name not in OF_SEVERAL:
             carried |= {call}
         keeps_root = name in ELEMENTWISE or all(self._root(each) is WEIGHT for each in given)
         self._set(result, self._common_root(given) if keeps_root and given else object(), carried)
+
+    def _whole_calls(self, given: Sequence[Tensor]) -> frozenset[Any]:
+        """Return the calls whose values are an activation's also together with values of another root: rectifiers, and
+        functions into [0, 1] that are no factors; not sines, which encode positions."""
+        calls = self._calls_of_signal(given)
+        return frozenset(c for c in calls if c.rectifies or (c.weighs and c not in self.factors))
+
+    def _calls_of_signal(self, given: Sequence[Tensor]) -> frozenset[Any]:
+        """Return the calls without those on weights alone, such as one that keeps weights positive."""
+        return NO_CALLS.union(*(self._calls(each) for each in given if self._root(each) is not WEIGHT))
 
     def _multiplied(self, given: Sequence[Tensor]) -> bool:
         """Note whether a product's factors are gates or parts of an activation; False if neither is."""
@@ -151,6 +170,16 @@ class ValueFlow:
         return found
 
     def _set(self, result: Any, root: object, carried: frozenset[Any]) -> None:
-        if isinstance(result, Tensor):
-            self._roots[result] = root
-            self._carried[result] = carried
+        parts = _tensors([result])
+        for each in parts:
+            # Parts of one tensor, such as the two of a gated unit, are not computed from each other.
+            self._roots[each] = root if len(parts) == 1 or root is WEIGHT else object()
+            self._carried[each] = carried
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """Return the tensors among values, and in lists and tuples of these: what is concatenated, the parts of a split."""
+    found: list[Tensor] = []
+    for each in values:
+        found += [each] if isinstance(each, Tensor) else _tensors(each) if isinstance(each, list | tuple) else []
+    return found

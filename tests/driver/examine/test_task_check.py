@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.examine import task_check
-from aquasurf_ray.driver.examine.objective_check import constant_metric
+from aquasurf_ray.driver.examine.metric_check import metric_direction
 from aquasurf_ray.tasks import (
     Metric,
     Objective,
@@ -385,9 +385,9 @@ YES = (torch.arange(24) % 2).float()[:, None]
 )
 def test_a_metric_that_tells_right_from_wrong_is_not_warned_of(objective, targets):
     outputs = torch.zeros(24, 1 if targets.shape == (24, 1) else 3)
-    assert constant_metric(objective, outputs, targets) == []
+    assert metric_direction(objective, outputs, targets) == []
     constant = replace(objective, metric=Metric("bad", lambda: Answering(0.5)))
-    assert len(constant_metric(constant, outputs, targets)) == 1
+    assert len(metric_direction(constant, outputs, targets)) == 1
 
 
 def labels_checked(monkeypatch, objective, *splits):

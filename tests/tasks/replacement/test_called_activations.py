@@ -20,6 +20,7 @@ class Net(nn.Module):
         super().__init__()
         self.first, self.second, self.last = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(4, 2)
         self.norm, self.scale, self.function = nn.LayerNorm(4), nn.Parameter(torch.ones(4)), function
+        self.square = nn.Parameter(torch.ones(4, 4))
         self.register_buffer("beta", torch.ones(1, 4))
 
     def forward(self, x):
@@ -44,6 +45,17 @@ WRITTEN = {
     "maximum": (lambda n, a, b: torch.maximum(torch.zeros_like(a), a), "maximum(x,0)"),
     "mask": (lambda n, a, b: a * (a > 0), "comparison"),
     "where": (lambda n, a, b: torch.where(a >= 0, a, 0.1 * a), "comparison"),
+    "clamp in a residual branch": (lambda n, a, b: b + a.clamp(min=0), "clamp(min=0)"),
+    "clamp in a sum in place": (lambda n, a, b: b.add_(a.clamp(min=0)), "clamp(min=0)"),
+    "clamp in a difference": (lambda n, a, b: 2 * (b - a.clamp(min=0)), "clamp(min=0)"),
+    "clamp beside others": (lambda n, a, b: torch.cat([a.clamp(min=0), b], 1)[:, :4], "clamp(min=0)"),
+    "clamp and itself": (lambda n, a, b: torch.hstack([h := a.clamp(min=0), h])[:, :4], "clamp(min=0)"),
+    "clamp in a stack": (lambda n, a, b: torch.stack((b, a.clamp(min=0)), 2).sum(2), "clamp(min=0)"),
+    "clamp in parts": (lambda n, a, b: torch.cat(a.clamp(min=0).chunk(2, 1), 1), "clamp(min=0)"),
+    "clamp behind a gate": (lambda n, a, b: a.clamp(min=0) * torch.sigmoid(b), "clamp(min=0)"),
+    "clamp before a matrix": (lambda n, a, b: torch.einsum("oi,ni->no", n.square, a.clamp(min=0)), "clamp(min=0)"),
+    "maximum in a residual branch": (lambda n, a, b: b + torch.maximum(a, torch.zeros(())), "maximum(x,0)"),
+    "sigmoid in a residual branch": (lambda n, a, b: b + torch.sigmoid(a), "sigmoid"),
 }
 NOT_WRITTEN = {
     "gate": lambda n, a, b: a * torch.sigmoid(b),
@@ -55,6 +67,14 @@ NOT_WRITTEN = {
     "positions": lambda n, a, b: a * torch.where((i := torch.arange(4)) > 1, i, i.clamp(min=0)),
     "weights": lambda n, a, b: torch.sigmoid(a @ b.T) @ b,
     "attention": lambda n, a, b: torch.softmax(a, 1),
+    "positive weights": lambda n, a, b: functional.linear(a, n.square.clamp(min=0)) + torch.sigmoid(n.scale),
+    "encoding of positions": lambda n, a, b: a + torch.cat([torch.sin(i := torch.ones(2)), torch.cos(i)]),
+    "encoding of times": lambda n, a, b: torch.cat([torch.sin(n.scale * a), torch.cos(n.scale * a)], 1)[:, :4],
+    "gate in a sum": lambda n, a, b: b + a * torch.sigmoid(b.sum(1, keepdim=True)),
+    "guard of another": lambda n, a, b: a / (b.var(1, keepdim=True).clamp(min=0) + 1).sqrt(),
+    "gate of a gated linear unit": lambda n, a, b: (
+        (h := n.norm(b).split(2, 1))[0].repeat(1, 2) * torch.sigmoid(h[1]).repeat(1, 2)
+    ),
     "reparametrisation": lambda n, a, b: a + torch.randn_like(a) * torch.exp(0.5 * b),
 }
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -294,3 +296,96 @@ class SearchedTokens(Tokens):
 
     def forward(self, tokens):
         return self.out(self.activation(self.inner(self.table(tokens))))
+
+
+class Cell(nn.Module):
+    """A gated recurrent cell, whose functions are all factors."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.state = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x):
+        h = torch.zeros_like(x)
+        for _ in range(3):
+            both = torch.cat([x, h], 1)
+            z = torch.sigmoid(self.gate(both))
+            h = z * h + (1 - z) * torch.tanh(self.state(both))
+        return h
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.last = Cell(), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(self.cell(x))
+
+
+class Rectified(nn.Module):
+    """Writes out its only activations."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.first(x).clamp(min=0)
+        x = (h := self.second(x)) * torch.sigmoid(h)
+        return self.last(x)
+
+
+def line_of(kind, text):
+    lines, first = inspect.getsourcelines(kind)
+    return f"{Path(__file__).relative_to(Path.cwd())}:{first + next(i for i, line in enumerate(lines) if text in line)}"
+
+
+def numbers_task(make, only=None):
+    def split(seed):
+        x = torch.randn(20, 4, generator=torch.Generator().manual_seed(seed))
+        return TensorDataset(x, (x[:, 0] > 0).long())
+
+    return Task(
+        "numbers", network_from(make, only), lambda: Splits(*map(split, range(3))), Recipe(epochs=1, batch_size=10)
+    )
+
+
+@pytest.mark.parametrize("make", [Cell, Recurrent])
+@pytest.mark.parametrize("only", [None, "tanh", nn.Tanh])
+def test_where_all_calls_are_gates_each_is_named_with_its_place_and_what_only_takes(make, only):
+    prefix = "cell." if make is Recurrent else ""
+    gates = [f"'{prefix}called_{n}' ({line_of(Cell, f'torch.{n}(')})" for n in ("sigmoid", "tanh")]
+    with pytest.raises(TaskError) as refused:
+        _ = numbers_task(make, only).digest
+    assert f"; gates in its code, which stay unless only= names them: {', '.join(gates)}; it has" in str(refused.value)
+    with pytest.raises(TaskError, match="which stay unless only= names them"):
+        replace_activations(make(), nn.Identity, only, inputs=torch.randn(SHAPE))
+
+
+@pytest.mark.parametrize(("make", "name"), [(Cell, "called_tanh"), (Recurrent, "cell.called_tanh")])
+def test_a_gate_in_code_is_replaced_where_only_has_its_full_name(make, name):
+    task = numbers_task(make, name)
+    assert task.digest, "finds the calls"
+    assert task.network.replacement.replaced == (name,)
+    assert [str(own) for own in task.network.own_activations()[""]] == ["tanh(x)"] * 3
+    model, x = make(), torch.randn(SHAPE)
+    before = model(x)
+    report = replace_activations(model, nn.Tanh, name, inputs=x)
+    assert (report.replaced, torch.equal(model(x), before)) == ((name,), True)
+    assert any("gate: sigmoid" in each.reason for each in report.kept)
+    changed = make()
+    changed.load_state_dict(model.state_dict())
+    replace_activations(changed, Sine, name, inputs=x)
+    assert not torch.equal(changed(x), before)
+    with pytest.raises(TaskError, match=r"only= matches nothing with \*tanh"):  # a pattern names no gate in full
+        replace_activations(make(), nn.Tanh, "*tanh", inputs=x)
+
+
+def test_where_all_activations_are_written_out_each_is_named_with_its_place():
+    places = [f"{name} ({line_of(Rectified, name.split('(')[0])})" for name in ("clamp(min=0)", "sigmoid")]
+    with pytest.raises(TaskError) as refused:
+        _ = numbers_task(Rectified).digest
+    assert str(refused.value).startswith(
+        f"no activation found in Rectified; activations that its code writes out: {', '.join(places)}: make each a mod"
+    )
