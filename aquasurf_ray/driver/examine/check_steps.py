@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +114,7 @@ class CheckSteps:
         digest = self.task.digest
         samples = self.checked.samples()
         refuse_values(self.task.objective, samples)
-        gains = f"gains are over {readable(with_reference(self.task).reference or REFERENCE)}"
+        gains = f"gains are over {readable(self._referenced.reference or REFERENCE)}"
         warned = [*lacking_classes(samples), *one_sided_targets(self.task.objective, samples)]
         warned += shared_examples(self.checked.splits(), samples)
         return "; ".join([f"examples: {listed}", f"task digest {digest}", gains, *warned])
@@ -133,7 +134,10 @@ class CheckSteps:
             raise TaskError(f"the network does not take {given}: {sentence(error)}") from error
         objective = self.task.objective.on(self.device)
         refuse_labels_out_of_range(objective, self.checked.samples(), outputs, targets)
-        loss = self._untrained_loss = loss_of(objective, outputs, targets)
+        try:
+            loss = self._untrained_loss = loss_of(objective, outputs, targets)
+        except TaskError as error:
+            raise TaskError(f"{error}{self._chosen_of(network, inputs)}") from error
         if not math.isfinite(loss):
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
         refuse_all_pairs(objective, outputs, targets)
@@ -151,6 +155,17 @@ class CheckSteps:
         notes += self._fitted()
         notes += unreached_activations(self.task, self.checked.splits(), inputs, device=self.device)
         return "; ".join([f"{forms}, loss {loss:.4g}", *notes])
+
+    def _chosen_of(self, network: nn.Module, inputs: Inputs) -> str:
+        """Return the end of a message, where a network returns several things, of which a loss gets one tensor."""
+        with torch.no_grad():
+            returned = call_network(network, inputs)
+        if isinstance(returned, Tensor):
+            return ""
+        return (
+            f"; the network returns a {type(returned).__name__}, of which the loss gets only 'logits' or else the "
+            "first tensor: return one tensor with all that it needs, such as torch.cat of the heads"
+        )
 
     def spectrum(self) -> str:
         """Compute one Fisher spectrum of the untrained network, and the share of the trained weights that it covers."""
@@ -221,11 +236,16 @@ class CheckSteps:
             training_seconds(self.task, sizes, seconds, n_in_step, reading),
             cost_seconds(seconds / n_in_step * self.task.step_examples, reading),
         )
-        n_baselines = len(baseline_rows(with_reference(self.task).baselines))
+        n_baselines = len(baseline_rows(self._referenced.baselines))
         n_spectra, n_trainings = candidates + n_baselines, evaluations + n_baselines
         batch_size = self.task.spectrum_batch_size
         text = forecast.text(n_spectra, n_trainings, n, n_costs=n_trainings, spectrum_batch_size=batch_size)
         return f"{text.removeprefix('forecast: ')}{START}"
+
+    @cached_property
+    def _referenced(self) -> Task:
+        """The task with its reference, found once, since doubts about it are warned of each time."""
+        return with_reference(self.task)
 
     def _with_seed(self, inputs: Inputs) -> Callable[[int], Tensor]:
         """Return what returns the outputs of the untrained network with the initial weights of a seed."""

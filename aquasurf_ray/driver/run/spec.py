@@ -48,7 +48,9 @@ class RunResult:
     candidates that were left out because they cost more than the run's `max_cost`, or because their cost could not be
     measured. `confirmation` is the run that confirmed the best functions, if that was requested. `ended` is the stop
     condition that ended the run before its budget was met, if there was one. `best_change` is the change of the recipe
-    that the best function was trained with, "" for none. `store` is the URL of the database, if it was given.
+    that the best function was trained with, "" for none. `diverged_reference` is the function that gains would be over,
+    where it diverged, and `diverged_baselines` counts it and the other baselines that did. `store` is the URL of the
+    database, if it was given.
     """
 
     name: str
@@ -66,6 +68,8 @@ class RunResult:
     confirmation: str | None = None
     ended: str | None = None
     best_change: str = ""
+    diverged_reference: str | None = None
+    diverged_baselines: int = 0
     store: str | None = field(default=None, repr=False)  # it may hold a password
 
     def dataframe(self) -> pd.DataFrame:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.events import Events, RunBegan
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.settings.until import Until
+from aquasurf_ray.driver.state.evaluations import FINAL
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import Store, this_process
 
@@ -39,6 +41,7 @@ def result_of(
     spec: RunSpec, history: History, started: float, *, exhausted: bool, ended: str | None = None
 ) -> RunResult:
     """Return the result of a session that began at `started` on the monotonic clock."""
+    reference, diverged = spec.task.reference or REFERENCE, _diverged_baselines(history)
     return RunResult(
         name=spec.run.name,
         budget=spec.budget,
@@ -51,6 +54,8 @@ def result_of(
         failed=history.n_failed(),
         stopped_early=history.evaluations.n_stopped_early,
         diverged=history.evaluations.n(status={"diverged"}),
+        diverged_reference=reference if reference in diverged else None,
+        diverged_baselines=len(diverged),
         kind=spec.run.kind,
         ended=ended,
         store=spec.config.store,
@@ -104,7 +109,7 @@ def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterato
     if result.reused:
         yield f"{result.reused} of them were taken from other runs of the task, without training"
     if result.diverged:
-        yield f"{result.diverged} diverged; for the reasons: {status}"
+        yield f"{result.diverged} diverged{_without_reference(result)}; for the reasons: {status}"
     if result.failed:
         where = "its worker" if result.failed == 1 else "their workers"
         yield f"{counted(result.failed, 'function')} failed on {where}; for the reasons: {status}"
@@ -140,6 +145,26 @@ def missing(history: History) -> str | None:
 def text_of(error: BaseException) -> str:
     """Return an error as the message of a run."""
     return str(error) or type(error).__name__
+
+
+def _diverged_baselines(history: History) -> set[str]:
+    """Return the baselines that have diverged with every seed that they were trained with."""
+    ended: dict[str, set[str]] = {}
+    for each in history.evaluations.values():
+        if each.origin == "baseline" and each.status in FINAL:
+            ended.setdefault(each.function, set()).add(each.status)
+    return {function for function, statuses in ended.items() if statuses == {"diverged"}}
+
+
+def _without_reference(result: RunResult) -> str:
+    """Return what a reference that diverged says of the run: the recipe fits few functions, and no gain is known."""
+    if result.diverged_reference is None:
+        return ""
+    others = result.diverged_baselines - 1
+    among = f"the reference {result.diverged_reference}" + (
+        f" and {counted(others, 'other baseline')}" if others else ""
+    )
+    return f", among them {among}, so no gain is known, and the recipe's learning rate may be too high for the task"
 
 
 def _exhausted(result: RunResult, max_cost: float | None) -> str:

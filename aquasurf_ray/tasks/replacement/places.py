@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib import import_module
 
+import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.tasks.errors import TaskError
@@ -84,7 +85,17 @@ class Selection:
 
 
 def places_of(parent: nn.Module, selection: Selection, prefix: str = "") -> Iterator[Place]:
-    """Yield all replaceable places below a module, in the order of `named_modules`, but none inside another."""
+    """Yield all replaceable places below a module, in the order of `named_modules`, but none inside another.
+
+    Raises:
+        TaskError: a module is scripted; a layer of PyTorch's own was named.
+    """
+    scripted = next((name for name, m in parent.named_modules() if isinstance(m, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        which = f"'{prefix}{scripted}'" if scripted or prefix else "the model"
+        raise TaskError(
+            f"{which} is scripted by torch.jit, so its activations cannot be replaced; give the eager model"
+        )
     for attribute, value in vars(parent).items():
         if is_function(value, ACTIVATION_CALLS | GATE_CALLS):
             is_gate = is_function(value, GATE_CALLS) and not is_gated_feed_forward(parent)

@@ -214,3 +214,34 @@ def test_the_counts_are_those_of_a_search(make, n_baselines, monkeypatch):
     says = checked(monkeypatch, make=make, candidates=16, evaluations=5)["forecast"].says
     n = 5 + n_baselines
     assert f"; {16 + n_baselines} spectra, {n} trainings and {n} costs with" in says
+
+
+class TwoHeads(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.body, self.first, self.second = (
+            nn.Sequential(nn.Linear(4, 8), activation()),
+            nn.Linear(8, 2),
+            nn.Linear(8, 1),
+        )
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.first(x), self.second(x)
+
+
+def test_a_loss_that_wants_all_heads_is_told_that_it_gets_the_first(monkeypatch):
+    def loss(outputs, targets):
+        return nn.functional.cross_entropy(outputs[0], targets) + outputs[1].mean()
+
+    step = checked(monkeypatch, TwoHeads, replace(classification(), loss=loss))["batch"]
+    assert not step.ok
+    assert "; the network returns a tuple, of which the loss gets only 'logits' or else the first tensor:" in step.says
+
+
+def test_several_activations_of_a_network_are_warned_of_once(monkeypatch, caplog):
+    def make():
+        return nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 8), nn.ELU(), nn.Linear(8, 2))
+
+    assert all(step.ok for step in checked(monkeypatch, network_from(make)).values())
+    assert caplog.text.count("the network has several activations of its own") == 1

@@ -23,7 +23,13 @@ from aquasurf_ray.store import NewRun, RunHeld, Store, StoreError, this_process
 from aquasurf_ray.tasks.objective import classification
 
 TASK = SimpleNamespace(
-    name="t", objective=classification(), recipe=SimpleNamespace(epochs=8), time_limit=60.0, digest="d", baselines=()
+    reference=None,
+    name="t",
+    objective=classification(),
+    recipe=SimpleNamespace(epochs=8),
+    time_limit=60.0,
+    digest="d",
+    baselines=(),
 )
 
 

@@ -12,7 +12,15 @@ from run_context import add_functions, open_context
 
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
-from aquasurf_ray.driver.run.summary import end_notes, finished, missing, note_conditions, resume_command
+from aquasurf_ray.driver.run.summary import (
+    end_notes,
+    finished,
+    missing,
+    note_conditions,
+    result_of,
+    resume_command,
+)
+from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import EvaluationResult, Store
 
 RESULT = RunResult("one", 3, 7, ("f0(x)", 0.5), 12.4, False, 0, 0)
@@ -32,7 +40,7 @@ def run_of(store, *, kind="confirm", n=2, trained=2, message=None, status="finis
         claim = store.claim(context.lease, function, 0, "proposal")
         store.record_result(context.lease, claim.evaluation_id, EvaluationResult("done", score=number / 10))
     store.release_lease(context.lease, status, message)
-    return RunSpec(store.run("one"), context.config, None, True, n)
+    return RunSpec(store.run("one"), context.config, SimpleNamespace(reference="f0(x)"), True, n)
 
 
 def found(store, spec):
@@ -83,6 +91,14 @@ def test_a_run_that_ended_at_its_goal_is_finished_as_long_as_the_goal_is_the_sam
         ({"reused": 2}, [..., "2 of them were taken from other runs of the task, without training"]),
         ({"diverged": 1}, [..., "1 diverged; for the reasons: aquasurf status one"]),
         ({"failed": 1}, [..., "1 function failed on its worker; for the reasons: aquasurf status one"]),
+        (
+            {"diverged": 7, "diverged_reference": "relu(x)", "diverged_baselines": 5},
+            [
+                ...,
+                "7 diverged, among them the reference relu(x) and 4 other baselines, so no gain is known, and the "
+                "recipe's learning rate may be too high for the task; for the reasons: aquasurf status one",
+            ],
+        ),
         ({"failed": 3}, [..., "3 functions failed on their workers; for the reasons: aquasurf status one"]),
         ({"stopped_early": 4}, [..., "4 were stopped early, for low scores in their first epochs"]),
         (
@@ -99,6 +115,19 @@ def test_the_end_of_a_run_is_reported_with_what_was_special(change, notes):
     said = list(end_notes(replace(RESULT, **change), None, "resume"))
     assert len(said) == len(notes)
     assert [text for text, expected in zip(said, notes, strict=True) if expected not in (text, ...)] == []
+
+
+@pytest.mark.parametrize(("statuses", "found"), [(["diverged"] * 2, ("f0(x)", 2)), (["done", "diverged"], (None, 1))])
+def test_a_result_says_whether_the_reference_diverged_and_how_many_baselines(store, statuses, found):
+    ids = add_functions(store, 2)
+    context = open_context(store, "one", ids, requested=False)
+    for function, status in zip(ids, statuses, strict=True):
+        claim = store.claim(context.lease, function, 0, "baseline")
+        ended = EvaluationResult("done", score=0.5) if status == "done" else EvaluationResult(status, reason="nan")
+        store.record_result(context.lease, claim.evaluation_id, ended)
+    spec = RunSpec(store.run("one"), context.config, SimpleNamespace(reference="f0(x)"), True, 2)
+    result = result_of(spec, History.of(store.snapshot(spec.run.id), {}), 0.0, exhausted=False)
+    assert (result.diverged_reference, result.diverged_baselines) == found
 
 
 def test_candidates_that_cost_too_much_are_counted_at_the_end():

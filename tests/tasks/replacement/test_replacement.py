@@ -475,3 +475,11 @@ def test_the_rewritten_block_says_so_where_timms_has_changed(monkeypatch):
     monkeypatch.setattr(timm.models.mobilevit.LinearSelfAttention, "_forward_self_attn", changed)
     with pytest.raises(TaskError, match="LinearSelfAttention is not the one that mobilevitv2"):
         replace_activations(nn.Sequential(attention()), Marker)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:FutureWarning", "ignore:`torch.jit.script:DeprecationWarning")
+def test_a_scripted_model_or_part_is_refused_as_such():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    for model, which in ((scripted, "the model"), (nn.Sequential(nn.ReLU(), scripted), "'1'")):
+        with pytest.raises(TaskError, match=f"{which} is scripted by torch.jit, .*; give the eager model"):
+            replace_activations(model, Marker)
