@@ -45,6 +45,7 @@ from aquasurf_ray.tasks.held_state import numbers_in
 from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, whole_numbers
 from aquasurf_ray.tasks.loaders import Examples, n_examples
 from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.tasks.replacement import ModelNetwork
 from aquasurf_ray.tasks.replacement.replace import few
 from aquasurf_ray.training_metrics import on_split
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
@@ -141,6 +142,8 @@ class CheckSteps:
         objective.refuse_counted_padding(outputs, targets)
         metric_of(objective, outputs, targets)
         refuse_unused_activation(self.task, self.checked.splits(), inputs, device=self.device)
+        if isinstance(self.task.network, ModelNetwork):
+            self.task.network.refuse_other_network(inputs)
         refuse_batch_of_one(self.task, self.checked.splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
