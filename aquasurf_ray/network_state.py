@@ -1,12 +1,18 @@
-"""Leaves a network as it was found where it is only run to be looked at, not trained."""
+"""What is done to a network that is only run to be looked at, not trained: it is left as it was found, or moved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
+
+SHIFT = 0.1
+"""By how much weights are moved, as a share of their mean size."""
+LEAST_SIZE = 0.1
+"""The mean size that weights at zero count as having."""
 
 
 @contextmanager
@@ -33,3 +39,18 @@ def modes_and_buffers_kept(network: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, values in buffers:
                 buffer.copy_(values)
+
+
+def move_weights(network: nn.Module, but: Container[int] = ()) -> None:
+    """Move all weights a little, always by the same numbers: weights that begin at zero, such as those of a last layer
+    or of a residual branch, would hide whatever is behind them.
+
+    Args:
+        but: ids of parameters that stay.
+    """
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            if id(weight) not in but and not is_lazy(weight) and weight.is_floating_point():
+                size = max(float(weight.abs().mean()), LEAST_SIZE)
+                weight.add_(SHIFT * size * torch.randn(weight.shape, generator=draw).to(weight))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.network_state import move_weights
 from aquasurf_ray.tasks import ActivationCall, ActivationFactory, Splits, Task, TaskError, activation_calls
 from aquasurf_ray.tasks.inputs import Inputs, call_network
 from aquasurf_ray.tasks.outputs import output_of
@@ -30,10 +31,6 @@ DRAWS = 10
 """Of two examples and two classes, a saturated output that depends on the noise is the same in one draw of four."""
 GROWTH = 10.0
 """The size of a draw's noise as a multiple of that before."""
-SHIFT = 0.1
-"""By how much weights are moved, as a share of their mean size."""
-LEAST_SIZE = 0.1
-"""The mean size that weights at zero count as having."""
 TOLERANCE = 1e-5
 """Relative; outputs on a GPU differ by about 1e-7 from one pass to the next."""
 
@@ -174,18 +171,8 @@ def _outputs(
 ) -> Iterator[Tensor]:
     """Yield the outputs of the network with moved weights, the same ones and the same dropout for every activation."""
     network = sized_network(task, splits, activation, seed=0, device=device)
-    _move_weights(network)
+    move_weights(network, {id(p) for m in network.modules() if isinstance(m, Activation) for p in m.parameters()})
     for _ in range(DRAWS):
         with torch.no_grad(), seeded(0, device):
             outputs = output_of(call_network(network, inputs)).float()
         yield outputs
-
-
-def _move_weights(network: nn.Module) -> None:
-    inside = {id(p) for module in network.modules() if isinstance(module, Activation) for p in module.parameters()}
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in network.parameters():
-            if id(weight) not in inside and weight.is_floating_point():
-                size = max(float(weight.abs().mean()), LEAST_SIZE)
-                weight.add_(SHIFT * size * torch.randn(weight.shape, generator=draw).to(weight))

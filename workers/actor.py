@@ -28,6 +28,7 @@ from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.recipe_change import applied
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
+from aquasurf_ray.tasks.errors import OtherTask, other_parts
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
 from aquasurf_ray.workers.compact_spectrum import compact_spectrum, result_or_reason
 from aquasurf_ray.workers.cost import timed_cost
@@ -140,6 +141,7 @@ class Worker:
         """Load the data and try the network, so that missing data or a broken task is reported before any work starts.
 
         Raises:
+            OtherTask: the task is not that of the driver.
             TaskError: the data cannot be loaded, or the network does not accept them.
         """
         return self._ready()
@@ -238,9 +240,18 @@ class Worker:
         splits = self._begin()
         inputs = try_network(self.task, splits, device=self.device)
         refuse_unused_activation(self.task, splits, inputs, device=self.device)
+        self._refuse_other_task()
         register_own_activation(self.task)
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return WorkerInfo(node=platform.node(), pid=os.getpid(), device=device)
+
+    def _refuse_other_task(self) -> None:
+        wanted = self.settings.task_digests
+        if wanted is None:
+            return
+        found = self.task.digests
+        if differing := sorted(part for part in wanted.keys() | found.keys() if wanted.get(part) != found.get(part)):
+            raise OtherTask(f"{other_parts(self.task.name, differing)} on node {platform.node()} than in the driver")
 
     def _begin(self) -> Splits:
         torch.set_num_threads(self.settings.threads)

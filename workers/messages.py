@@ -56,6 +56,7 @@ class WorkerSettings:
         data_folder: the folder of the data sets; by default AQUASURF_DATA if it is set, else ./data.
         fast_activations: whether a training may use a form of the function that was measured to be faster here.
         loader_workers: data-loading processes, for data sets that do not fit in memory.
+        task_digests: of the driver's task (`Task.digests`), which the worker's must have too; None to compare nothing.
     """
 
     task: str | Task
@@ -70,6 +71,7 @@ class WorkerSettings:
     data_folder: str | None = None
     fast_activations: bool = True
     loader_workers: int = 0
+    task_digests: dict[str, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields with the import path first, so that the classes of a task are found on it."""

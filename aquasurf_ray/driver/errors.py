@@ -38,7 +38,7 @@ class WorkersFailed(RunFailed):
 
 
 class TaskAtFault(RunFailed):
-    """No baseline trains on the task; the message includes the most frequent reason."""
+    """No baseline trains on the task, with the most frequent reason in the message; or workers have another task."""
 
 
 class Interrupted(RunFailed):

@@ -288,7 +288,13 @@ class Task:
         """The task's identity: 32 hexadecimal digits of SHA-256 over `spec()`. Two tasks with one digest share their
         results. Settings that were added later are left out while they have the value that was fixed before, so that
         earlier results stay those of the task. Raises as `spec` does."""
-        return hashlib.sha256(json.dumps(self._identifying(), sort_keys=True).encode()).hexdigest()[:32]
+        return _digest(self._identifying())
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each part of the identity, such as `network`, `data` and `recipe`, to tell what has changed.
+        Raises as `spec` does."""
+        return {part: _digest(content) for part, content in self._identifying().items()}
 
     def _identifying(self) -> dict[str, Any]:
         spec = self.spec()
@@ -343,6 +349,10 @@ class Task:
         except Exception as error:  # the user's own code: whatever it raises is a reason to refuse the task
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise TaskError(f"{what} of task '{self.name}' cannot {be_done}: {reason}") from error
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _json_ready(value: Any) -> Any:

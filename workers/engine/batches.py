@@ -173,7 +173,8 @@ class _InMemory(BatchSource):
     def in_order(self) -> Iterator[Batch]:
         for start in range(0, len(self._targets), self._batch_size):
             part = slice(start, start + self._batch_size)
-            inputs, targets = self._inputs[part], self._targets[part]
+            # A copy, since a network may write into its inputs, which are read again in each epoch.
+            inputs, targets = self._inputs[part].clone(), self._targets[part]
             n = float(self._weights[part].sum())
             yield Batch(_sent(inputs, self._device), _sent(targets, self._device), n, n, 1.0, len(targets))
 

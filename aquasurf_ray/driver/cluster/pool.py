@@ -21,9 +21,9 @@ from ray import PlacementGroupID
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from aquasurf_ray.driver.cluster.ray_errors import CREATION_ERROR, cause_of
+from aquasurf_ray.driver.cluster.ray_errors import CREATION_ERROR, cause_of, is_other_task
 from aquasurf_ray.driver.cluster.slot import CostsJob, Job, Outcome, Slot, Work
-from aquasurf_ray.driver.errors import WorkersFailed
+from aquasurf_ray.driver.errors import TaskAtFault, WorkersFailed
 from aquasurf_ray.driver.events import Events, WorkerGone, WorkerLost, WorkerReady
 from aquasurf_ray.workers.actor import Worker, worker_actor
 from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings
@@ -110,6 +110,7 @@ class WorkerPool:
 
         Raises:
             WorkersFailed: the last worker cannot start, or fails on every job.
+            TaskAtFault: the task is another one in a worker's process.
         """
         waiting = {slot.future: slot for slot in self.slots if slot.future is not None}
         outcomes = []
@@ -278,6 +279,8 @@ class WorkerPool:
         return Outcome(slot.number, work, fault=text)
 
     def _start_failed(self, slot: Slot, text: str, *, raised: bool) -> None:
+        if is_other_task(text):  # at once: a worker that has the driver's by chance would train alone
+            raise TaskAtFault(text.partition("OtherTask: ")[2])
         # A worker that was lost while it started may start now; an error that it raised would be raised again.
         if not raised and CREATION_ERROR not in text and slot.start_attempts < START_ATTEMPTS:
             attempts = slot.start_attempts + 1

@@ -33,6 +33,15 @@ def can_be_retried(cause: str) -> bool:
     return not cause.startswith("TaskError: ")
 
 
+def is_other_task(cause: str) -> bool:
+    """Return whether a worker has refused a task that is another one in its process; no worker can have the driver's.
+
+    >>> is_other_task("OtherTask: the data of task 'a' must be the same everywhere")
+    True
+    """
+    return "OtherTask: " in cause
+
+
 def one_line(text: str) -> str:
     """Return the text with white space folded and without colours, cut at 500 characters."""
     return " ".join(COLOUR.sub("", text).split())[:LONGEST]

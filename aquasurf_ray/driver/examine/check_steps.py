@@ -38,6 +38,7 @@ from aquasurf_ray.driver.examine.objective_check import (
 from aquasurf_ray.driver.examine.output_check import squashed_outputs
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.driver.examine.split_overlap import shared_examples
+from aquasurf_ray.driver.other_process import refuse_other_in_another_process
 from aquasurf_ray.driver.own_activation import refuse_named_functions, with_reference
 from aquasurf_ray.driver.run.forecast import START, Forecast, cost_seconds, training_seconds
 from aquasurf_ray.tasks import Splits, Task, TaskError
@@ -45,6 +46,7 @@ from aquasurf_ray.tasks.held_state import numbers_in
 from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, whole_numbers
 from aquasurf_ray.tasks.loaders import Examples, n_examples
 from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.tasks.replacement import ModelNetwork
 from aquasurf_ray.tasks.replacement.replace import few
 from aquasurf_ray.training_metrics import on_split
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
@@ -65,15 +67,22 @@ from aquasurf_ray.workers.spectrum import (
 from aquasurf_ray.workers.training import TrainingResult, train
 
 FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")  # two, to see that the network does not depend on the function
+LONGEST_LOADING = 20.0
+"""Seconds of loading the data up to which the check has a second process load them too."""
 EXPLODED = 100.0
 """A loss of this many times the untrained network's after two steps comes of them, and not of the network."""
 
 
 class CheckSteps:
-    """The steps of the check; each returns a sentence on what it found."""
+    """The steps of the check; each returns a sentence on what it found.
 
-    def __init__(self, task: Task, device: torch.device) -> None:
+    Args:
+        name: loads the task in another process, to compare the two; None to compare nothing.
+    """
+
+    def __init__(self, task: Task, device: torch.device, name: str | None = None) -> None:
         self.task = task
+        self.name = name
         self.device = device
         self.checked = CheckedTask(task, device)
         self._spectrum_seconds = 0.0
@@ -108,7 +117,9 @@ class CheckSteps:
 
     def data(self) -> str:
         """Load the splits, compute the task's digest from them, and look at the values of random examples."""
+        started = time.monotonic()
         refuse_splits_without_batches(self.task, self.checked.splits())
+        loading = time.monotonic() - started
         sizes = {name: n_examples(split) for name, split in self.checked.splits().named().items()}
         listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
         digest = self.task.digest
@@ -117,7 +128,21 @@ class CheckSteps:
         gains = f"gains are over {readable(self._referenced.reference or REFERENCE)}"
         warned = [*lacking_classes(samples), *one_sided_targets(self.task.objective, samples)]
         warned += shared_examples(self.checked.splits(), samples)
+        warned += self._compared_elsewhere(loading)
         return "; ".join([f"examples: {listed}", f"task digest {digest}", gains, *warned])
+
+    def _compared_elsewhere(self, loading: float) -> list[str]:
+        """Return why the task is not compared with that of a second process, if so.
+
+        Args:
+            loading: seconds in which the data are loaded.
+        """
+        if self.name is None:
+            return []
+        if loading > LONGEST_LOADING:
+            return [f"not compared with a second process, since the data take {loading:.0f} s to load"]
+        reason = refuse_other_in_another_process(self.name, self.task, self.checked.splits())
+        return [] if reason is None else [reason]
 
     def batch(self) -> str:
         """Pass one training batch through the network to the loss."""
@@ -146,6 +171,8 @@ class CheckSteps:
         refuse_carried_counts(objective, outputs, targets)
         preferred = metric_direction(objective, outputs, targets)
         refuse_unused_activation(self.task, self.checked.splits(), inputs, device=self.device)
+        if isinstance(self.task.network, ModelNetwork):
+            self.task.network.refuse_other_network(inputs)
         refuse_batch_of_one(self.task, self.checked.splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]

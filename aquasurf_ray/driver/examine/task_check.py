@@ -69,7 +69,7 @@ def check_task(
         raise BadUse(sentence(error)) from None
     except TaskError as error:  # from the user's own module or function, which the cause shows
         raise BadUse(sentence(error)) from error
-    check = CheckSteps(task, _device(device))
+    check = CheckSteps(task, _device(device), name)
     steps = {
         "network": check.network,
         "data": check.data,

@@ -352,7 +352,8 @@ def _worker_settings(spec: RunSpec, workers: Workers) -> WorkerSettings:
     """Return the settings of a worker, or of a group of processes for evaluations on several devices."""
     task = spec.config.task if spec.import_task else spec.task
     storage = spec.config.storage or spec.run.storage
-    settings = worker_settings(spec.config, task, storage=storage, gpu=workers.gpus > 0)
+    digests = spec.task.digests
+    settings = worker_settings(spec.config, task, storage=storage, gpu=workers.gpus > 0, task_digests=digests)
     if workers.n_ranks == 1:
         return settings
     return GroupSettings(**vars(settings), n_ranks=workers.n_ranks, cpus=workers.cpus)

@@ -11,7 +11,12 @@ from aquasurf_ray.workers.messages import ImportPath, WorkerSettings
 
 
 def worker_settings(
-    config: SearchConfig, task: Task | str, *, storage: str | None = None, gpu: bool = False
+    config: SearchConfig,
+    task: Task | str,
+    *,
+    storage: str | None = None,
+    gpu: bool = False,
+    task_digests: dict[str, str] | None = None,
 ) -> WorkerSettings:
     """Return the settings of each worker.
 
@@ -19,6 +24,7 @@ def worker_settings(
         task: the task itself, or its name for workers to load it.
         storage: where checkpoints are written; None for workers that train nothing.
         gpu: whether workers have a GPU.
+        task_digests: what the workers' task must be: see `WorkerSettings`.
     """
     return WorkerSettings(
         task=task,
@@ -34,4 +40,5 @@ def worker_settings(
         data_folder=data_folder(config),
         fast_activations=config.fast_activations == "on",
         loader_workers=config.loader_workers,
+        task_digests=task_digests,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aquasurf_ray.analysis.studies.run_origin import OWN_TASK
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.other_process import refuse_other_in_another_process
 from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import data_folder
@@ -63,9 +64,20 @@ def task_of_run(run: Run, given: Task | None, config: SearchConfig) -> Task:
     except BadUse as error:
         raise BadUse(unnamed if is_unnamed else str(error)) from error
     if loaded.digest != run.config["task_digest"]:
-        changed = f"task '{loaded.name}' has changed since run '{run.name}' began; restore it, or start another run"
-        raise BadUse(unnamed if is_unnamed else changed)
+        raise BadUse(unnamed if is_unnamed else _changed(run, loaded, given, config))
     return loaded
+
+
+def _changed(run: Run, loaded: Task, given: Task | None, config: SearchConfig) -> str:
+    """Return what to do about a task that is not that of its run: it may be another one in each process."""
+    changed = f"task '{loaded.name}' has changed since run '{run.name}' began"
+    if given is None:
+        try:
+            with _data_folder_set(data_folder(config)):
+                refuse_other_in_another_process(config.task, loaded, loaded.splits())
+        except TaskError as error:
+            return f"{changed}, although its code may not have: {error}; mend it, and start another run"
+    return f"{changed}; restore it, or start another run"
 
 
 def check_seeds(seeds: int) -> None:

@@ -6,6 +6,8 @@ activation_kinds    the classes and functions that are activations, and the one 
 called_activations  the activations that a network's code calls, found by running it
 value_flow          whether a function's values are those of a gate, or of an activation that the code writes out
 replaced_calls      the searched function in the place of such calls
+in_place            the searched function where an activation writes into an input that the network reads again
+comparison          whether the network is still the user's, by its outputs
 model_network       `network_from`: a `Task.network` from a model that has its own activations
 transformers_models untrained models of transformers, from their configurations
 feed_forward        feed-forward blocks, gated and not, and their exchange in a network

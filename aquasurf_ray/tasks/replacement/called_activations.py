@@ -109,6 +109,11 @@ class CalledFunction:
     def __name__(self) -> str:
         return called_name(self.function)
 
+    @property
+    def has_tensors(self) -> bool:
+        """True if one of the arguments is a tensor, such as the weight of a PReLU."""
+        return any(isinstance(value, Tensor) for value in (*self.rest, *self.settings.values()))
+
     def __repr__(self) -> str:
         named = [f"{key}={value!r}" for key, value in self.settings.items()]
         return f"{self.__name__}({', '.join(['x', *map(repr, self.rest), *named])})"

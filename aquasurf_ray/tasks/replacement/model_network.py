@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,12 +17,15 @@ from aquasurf_ray.tasks.fitted_weights import checked_init
 from aquasurf_ray.tasks.inputs import Inputs, tensors_of
 from aquasurf_ray.tasks.replacement.activation_kinds import is_gated_feed_forward
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, activation_calls
+from aquasurf_ray.tasks.replacement.comparison import difference_of_own
 from aquasurf_ray.tasks.replacement.feed_forward import exchange_feed_forwards
 from aquasurf_ray.tasks.replacement.places import Only
 from aquasurf_ray.tasks.replacement.replace import (
     Replacement,
     activations_of,
     calls_to_replace,
+    few,
+    put_back,
     replace_found,
     replace_known,
     without_heads,
@@ -93,7 +97,7 @@ class ModelNetwork:
                 raise TaskError(
                     f"network_from made a network of the roles {', '.join(self._only)}, got none for '{role}'"
                 )
-            replace_known(network, factory, only, found[role].calls)
+            replace_known(network, factory, only, found[role])
         return network
 
     @property
@@ -109,9 +113,39 @@ class ModelNetwork:
             "needs no network_from",
         )
         model = made_network(self.make(), "the function of network_from")
+        self._refuse_same(model)
         if self.gated is not None:
             exchange_feed_forwards(model, self.gated)
         return model
+
+    def _refuse_same(self, model: nn.Module) -> None:
+        """Refuse a function that returns the same model each time, before the first one is changed.
+
+        Raises:
+            TaskError: a second call returns the same model, or one with blocks of the first.
+        """
+        if "_shares_weights" in self.__dict__:
+            return
+        if isinstance(self.make, HuggingFaceModel):
+            self.__dict__["_shares_weights"] = False
+            return
+        with torch.random.fork_rng(devices=[]):
+            other = made_network(self.make(), "the function of network_from")
+        if _changeable(model) & _changeable(other):
+            name, kind = getattr(self.make, "__name__", type(self.make).__name__), type(model).__name__
+            what = f"the same {kind}" if other is model else f"a {kind} of the same blocks"
+            raise TaskError(
+                f"the function of network_from, {name}, returns {what} each time; make a new one in it, since each "
+                "training needs a model of its own"
+            )
+        weights = {id(parameter) for parameter in other.parameters()}
+        self.__dict__["_shares_weights"] = any(id(parameter) in weights for parameter in model.parameters())
+
+    def _own_model(self) -> nn.Module:
+        """Return a new model whose weights may be changed: others may share them, as those of a frozen part that is
+        loaded once."""
+        model = self._model()
+        return deepcopy(model) if self.__dict__["_shares_weights"] else model
 
     @property
     def replacement(self) -> Replacement:
@@ -123,6 +157,33 @@ class ModelNetwork:
         """What is replaced, by role."""
         with torch.random.fork_rng(devices=[]):
             return _without_overlap({role: self._found_in(only) for role, only in self._only.items()})
+
+    def refuse_other_network(self, inputs: Inputs) -> None:
+        """Refuse a model that computes something else with its own activations put back where the searched function
+        goes: its code does more with them than use their values. torch's global generators are left as they are.
+
+        Args:
+            inputs: a batch (n, ...) on any device, n at least 2 where there is batch norm.
+
+        Raises:
+            TaskError: it says by how much the outputs differ, and which activations are to blame.
+        """
+        found = difference_of_own(self._own_model, self._put_back, inputs)
+        if found is None:
+            return
+        named = few([f"'{name}' ({own})" for name, own in found.places.items()])
+        raise TaskError(
+            f"network_from would make another network of {type(self._model()).__name__}: with its own activations put "
+            f"back, its outputs in {found.mode} differ by up to {found.by:.3g} (they are up to {found.largest:.3g})"
+            f"{f'; its code does more than use the values of {named}' if named else ''}; call activations there for "
+            "their values alone, or name in only= what is to be replaced"
+        )
+
+    def _put_back(self, model: nn.Module, names: set[str] | None) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for role, only in self._only.items():
+            found |= put_back(model, only, self._found[role], names)
+        return found
 
     def _found_in(self, only: Only) -> Replacement:
         model = self._model()
@@ -162,6 +223,8 @@ class ModelNetwork:
                     self.__dict__["_found"] = _without_overlap(found)
         except ModelFails as error:
             logger.debug("no activations are looked for in the code of %r: %s", self.make, error)
+        else:
+            self.refuse_other_network(inputs)
 
     def _tried_on_zeros(self, model: nn.Module, shape: tuple[int, ...], only: Only) -> Replacement:
         """Run the model on zeros: numbers, and if it refuses these, the tokens of number 0."""
@@ -208,7 +271,7 @@ class ModelNetwork:
             model = self._model()
             # Not the report of `_found`, in which the calls that cannot be replaced are kept already.
             report = _together(
-                [replace_known(model, make, only, self._found[role].calls) for role, only in self._only.items()]
+                [replace_known(model, make, only, self._found[role]) for role, only in self._only.items()]
             )
             model.to(tensors_of(inputs)[0].device)
             called = activation_calls(model, inputs, outside=new, training=training)
@@ -255,6 +318,12 @@ def network_from(
     return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated, init)
 
 
+def _changeable(model: nn.Module) -> set[int]:
+    """Return the ids of the model and of its modules that have modules inside, which an exchange of activations
+    changes."""
+    return {id(model), *(id(module) for module in model.modules() if any(True for _ in module.children()))}
+
+
 def _checked_example(example: object) -> tuple[int, ...] | None:
     """Return the shape of one input; a list is as good as a tuple.
 
@@ -279,7 +348,8 @@ def _together(found: Sequence[Replacement]) -> Replacement:
     """Return what is replaced in all roles together, and what is kept in all of them."""
     replaced = tuple(name for each in found for name in each.replaced)
     kept = tuple(each for each in found[-1].kept if each.name not in replaced)
-    return Replacement(replaced, kept, tuple(call for each in found for call in each.calls))
+    calls, written = tuple(c for each in found for c in each.calls), tuple(n for each in found for n in each.written)
+    return Replacement(replaced, kept, calls, written)
 
 
 def _without_overlap(found: Mapping[str, Replacement]) -> Mapping[str, Replacement]:

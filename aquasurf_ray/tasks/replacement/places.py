@@ -51,6 +51,11 @@ class Place:
     reason: str | None = None
     function: Callable[[Tensor], Tensor] | None = None
 
+    @property
+    def own(self) -> Callable[[Tensor], Tensor] | None:
+        """The activation that the network has there; None for a block that is rewritten."""
+        return self.function if self.module is None else self.module
+
 
 class Selection:
     """`only=`, taken apart: types and name patterns. Where both are given, both must fit."""

@@ -10,7 +10,8 @@ requested one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 
 from aquasurf_ray.tasks.errors import ModelFails, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, form_of
-from aquasurf_ray.tasks.replacement.activation_kinds import is_head, is_torchs_layer
+from aquasurf_ray.tasks.replacement.activation_kinds import called_name, is_head, is_torchs_layer
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, activation_calls
+from aquasurf_ray.tasks.replacement.in_place import InPlace, Own, read_again, writes
 from aquasurf_ray.tasks.replacement.places import Only, Place, Selection, places_of
 from aquasurf_ray.tasks.replacement.replaced_calls import CallSite, call_sites, replace_calls
 from aquasurf_ray.tasks.task import ActivationFactory
@@ -41,12 +43,14 @@ class Kept:
 class Replacement:
     """The activations of a network: the names of those that were replaced, and those that stay, with the reason.
 
-    `calls` are those of the replaced ones that the network's own code calls.
+    `calls` are those of the replaced ones that the network's own code calls, and `written` the names of those whose
+    values go into their input as well, because the network reads it again (`in_place`).
     """
 
     replaced: tuple[str, ...]
     kept: tuple[Kept, ...]
     calls: tuple[CallSite, ...] = field(default=(), repr=False)
+    written: tuple[str, ...] = field(default=(), repr=False)
 
 
 def replace_activations(
@@ -62,7 +66,8 @@ def replace_activations(
             those in poolers and heads of transformers' models; one of these, or a module of another type than the
             known ones, is replaced where its type or its full name is given.
         inputs: a batch to run the network on, to find the activations that its code calls itself. The function that
-            replaces the calls of `F.relu` in the module `block` has the name `block.called_relu`.
+            replaces the calls of `F.relu` in the module `block` has the name `block.called_relu`. It also shows which
+            modules with `inplace=True` need to write into their input; without it, all of their successors do.
 
     Raises:
         TaskError: nothing matches, or something in `only` matches nothing: the model is as it was. Or the run finds an
@@ -82,20 +87,25 @@ def replace_activations(
 
 
 def replace_known(
-    model: nn.Module, make: ActivationFactory, only: Only = None, calls: Sequence[CallSite] = ()
+    model: nn.Module, make: ActivationFactory, only: Only = None, known: Replacement | None = None
 ) -> Replacement:
-    """Replace the activations that are found without running the model, and the `calls` that an earlier pass found.
+    """Replace the activations that are found without running the model, and the calls that an earlier pass found.
+
+    Args:
+        known: the report of that pass, on a model that was made alike.
 
     Raises:
         TaskError: as `replace_activations`.
     """
     selection = Selection(only)
     chosen, kept = _chosen(model, selection)
+    calls = known.calls if known is not None else ()
     if not calls and (not chosen or selection.unused):
         raise TaskError(_nothing_matched(model, selection, kept))
-    _put(chosen, make, model.training)
+    written = _writing(chosen) if known is None else known.written
+    _put(chosen, make, model.training, written)
     replace_calls(model, calls, make)
-    return Replacement((*(place.name for place in chosen), *(site.name for site in calls)), kept, tuple(calls))
+    return Replacement((*(place.name for place in chosen), *(site.name for site in calls)), kept, calls, tuple(written))
 
 
 def replace_found(
@@ -112,8 +122,9 @@ def replace_found(
     """
     selection = Selection(only)
     chosen, kept = _chosen(model, selection)
-    new = _put(chosen, make, model.training)
-    report = Replacement(tuple(place.name for place in chosen), kept)
+    written = _written(model, inputs, chosen)
+    new = _put(chosen, make, model.training, written)
+    report = Replacement(tuple(place.name for place in chosen), kept, written=tuple(written))
     calls = _replaceable(model, inputs, report, new)
     sites = [site for site in call_sites(calls) if _is_selected(site, selection)]
     if not (chosen or sites) or selection.unused:
@@ -121,6 +132,29 @@ def replace_found(
     new += replace_calls(model, sites, make)
     report = replace(report, replaced=(*report.replaced, *(site.name for site in sites)), calls=tuple(sites))
     return _with_remaining(model, inputs, report, new, may_stay=selection.given or not strict)
+
+
+def put_back(model: nn.Module, only: Only, known: Replacement, names: Collection[str] | None = None) -> dict[str, str]:
+    """Put the model's own activations where `replace_known` would put the searched function, and return their names,
+    each with a description of the activation.
+
+    Blocks that are rewritten as a whole stay as they are, and so do calls whose settings differ or are tensors.
+
+    Args:
+        names: those to be put; by default all.
+    """
+    chosen, _ = _chosen(model, Selection(only))
+    found: dict[str, str] = {}
+    for place in chosen:
+        if place.own is not None and (names is None or place.name in names):
+            own = place.own
+            _put([place], lambda own=own: Own(own), model.training, known.written)  # type: ignore[misc]
+            found[place.name] = type(own).__name__ if isinstance(own, nn.Module) else called_name(own)
+    for site in known.calls:
+        if site.only_own is not None and (names is None or site.name in names):
+            replace_calls(model, [site], lambda own=site.only_own: Own(own))  # type: ignore[misc]
+            found[site.name] = site.function
+    return found
 
 
 def activations_of(
@@ -131,7 +165,7 @@ def activations_of(
     chosen, _ = _chosen(model, Selection(only))
     keys = list(dict.fromkeys(place.key for place in chosen))
     found: list[tuple[tuple[int, int], nn.Module | Callable[[Tensor], Tensor] | None]] = [
-        ((keys.index(place.key), 1), place.module if place.module is not None else place.function) for place in chosen
+        ((keys.index(place.key), 1), place.own) for place in chosen
     ]
     found += [((site.after, 0), own) for site in calls for own in site.own]
     return [each for _, each in sorted(found, key=itemgetter(0)) if each is not None]
@@ -153,14 +187,56 @@ def _chosen(model: nn.Module, selection: Selection) -> tuple[list[Place], tuple[
     return [place for place, reason in places if reason is None], kept
 
 
-def _put(chosen: Sequence[Place], make: ActivationFactory, training: bool) -> list[nn.Module]:
-    """Put new modules into the places, and return them; a module that is in several places has one successor."""
-    new: dict[tuple[int, str], nn.Module] = {}
+def _put(chosen: Sequence[Place], make: ActivationFactory, training: bool, written: Collection[str]) -> list[nn.Module]:
+    """Put new modules into the places, and return them; a module that is in several places has one successor.
+
+    Args:
+        written: the names of the places where they write into their input.
+    """
+    made: dict[tuple[int, str], nn.Module] = {}
+    put: dict[tuple[int, str], nn.Module] = {}
     for place in chosen:
-        if place.key not in new:
-            new[place.key] = make().train(training)
-        place.put(new[place.key])
-    return list(new.values())
+        if place.key not in made:
+            made[place.key] = put[place.key] = make().train(training)
+            if place.name in written:
+                put[place.key] = InPlace(made[place.key]).train(training)
+        place.put(put[place.key])
+    return list(made.values())
+
+
+def _writing(chosen: Sequence[Place]) -> list[str]:
+    """Return the names of the places whose activation writes into its input."""
+    return [place.name for place in chosen if place.own is not None and writes(place.own)]
+
+
+def _written(model: nn.Module, inputs: Inputs, chosen: Sequence[Place]) -> list[str]:
+    """Return the names of those whose input is read again; functions that are attributes of a block count as such.
+
+    Raises:
+        ModelFails: the model fails on the inputs.
+    """
+    writing = _writing(chosen)
+    modules = {id(p.module): p.module for p in chosen if p.name in writing and p.module is not None}
+    if not modules:
+        return writing
+    with _running(model, inputs):
+        needed = [id(module) for module in read_again(model, inputs, list(modules.values()))]
+    return [p.name for p in chosen if p.name in writing and (p.module is None or id(p.module) in needed)]
+
+
+@contextmanager
+def _running(model: nn.Module, inputs: Inputs) -> Iterator[None]:
+    """Run the model's own code: whatever it raises is a reason to refuse it.
+
+    Raises:
+        ModelFails: it has raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        form = f"shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else f"the form {form_of(inputs)}"
+        raise ModelFails(f"{type(model).__name__} fails on inputs of {form}: {reason}") from error
 
 
 def _replaceable(
@@ -171,14 +247,10 @@ def _replaceable(
     Raises:
         ModelFails: the model fails on the inputs.
     """
-    try:
+    with _running(model, inputs):
         calls = calls_beyond(model, inputs, report, new)
         if call_sites(calls):  # the backward pass shows which of them it repeats
             calls = calls_beyond(model, inputs, report, new, backward=True)
-    except Exception as error:  # the model's own code: whatever it raises is a reason to refuse it
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        form = f"shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else f"the form {form_of(inputs)}"
-        raise ModelFails(f"{type(model).__name__} fails on inputs of {form}: {reason}") from error
     return without_heads(model, calls)
 
 

@@ -25,7 +25,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, function_name
+from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, CalledFunction, function_name
+from aquasurf_ray.tasks.replacement.in_place import written
 
 PREFIX = "called_"
 NO_MAPS = frozenset({"glu", "scaled_dot_product_attention"})
@@ -44,13 +45,19 @@ class CallSite:
     function: str
     reason: str | None = field(default=None, compare=False, repr=False)
     places: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    own: tuple[Callable[[Tensor], Tensor], ...] = field(default=(), compare=False, repr=False)
+    own: tuple[CalledFunction, ...] = field(default=(), compare=False, repr=False)
     after: int = field(default=0, compare=False, repr=False)
 
     @property
     def name(self) -> str:
         """The name that the new module has in the network."""
         return f"{self.module}.{PREFIX}{self.function}".lstrip(".")
+
+    @property
+    def only_own(self) -> CalledFunction | None:
+        """The function with its settings; None if they differ from call to call, or are tensors of one model."""
+        differ = len({repr(each) for each in self.own}) != 1
+        return None if differ or self.own[0].has_tensors else self.own[0]
 
 
 def call_sites(calls: Sequence[ActivationCall]) -> list[CallSite]:
@@ -152,13 +159,12 @@ FORWARD = _with_replaced_calls(nn.Identity).forward.__code__
 
 
 def _called(activation: nn.Module, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """Return the activation of the call's input. A call in place writes it there: the activation keeps a copy, because
-    its backward pass needs the input as it was."""
+    """Return the activation of the call's input. A call in place writes it there."""
     x: Tensor = args[0] if args else kwargs["input"]
     in_place = str(getattr(func, "__name__", "")).endswith("_") or kwargs.get("inplace") or _inplace_of(func, args)
     out = kwargs.get("out")
     if in_place:
-        return x.copy_(activation(x.clone()))
+        return written(x, activation)
     values: Tensor = activation(x)
     return values if out is None else out.copy_(values)
 
