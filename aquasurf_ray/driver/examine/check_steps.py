@@ -47,6 +47,7 @@ from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, whole_numbe
 from aquasurf_ray.tasks.loaders import Examples, n_examples
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement import ModelNetwork
+from aquasurf_ray.tasks.replacement.activation_kinds import ACTIVATIONS, is_of
 from aquasurf_ray.tasks.replacement.replace import few
 from aquasurf_ray.training_metrics import on_split
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
@@ -96,8 +97,10 @@ class CheckSteps:
         places = self.task.places  # refuses a network that makes no activation, with a hint
         n_weights, n_activations = _counts(first)
         if n_activations == 0:
+            has = [f"'{name}' ({type(m).__name__})" for name, m in first.named_modules() if is_of(m, ACTIVATIONS)]
+            instead = f"; it has {few(has)} instead" if has else ""
             raise TaskError(
-                "the network keeps none of the activations that it makes; set them as attributes of modules"
+                f"the network keeps none of the activations that it makes{instead}; set them as attributes of modules"
             )
         if _counts(second) != (n_weights, n_activations):
             other = "{:,} parameters and {} activations".format(*_counts(second))

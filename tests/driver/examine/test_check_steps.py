@@ -245,3 +245,15 @@ def test_several_activations_of_a_network_are_warned_of_once(monkeypatch, caplog
 
     assert all(step.ok for step in checked(monkeypatch, network_from(make)).values())
     assert caplog.text.count("the network has several activations of its own") == 1
+
+
+def test_a_network_that_drops_its_activation_is_refused_with_the_one_that_it_has_instead(monkeypatch):
+    def hard_wired(activation):
+        activation()
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    step = checked(monkeypatch, hard_wired)["network"]
+    assert step.says == (
+        "the network keeps none of the activations that it makes; it has '1' (ReLU) instead; set them as attributes of "
+        "modules"
+    )
