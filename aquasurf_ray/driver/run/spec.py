@@ -49,8 +49,8 @@ class RunResult:
     measured. `confirmation` is the run that confirmed the best functions, if that was requested. `ended` is the stop
     condition that ended the run before its budget was met, if there was one. `best_change` is the change of the recipe
     that the best function was trained with, "" for none. `diverged_reference` is the function that gains would be over,
-    where it diverged, and `diverged_baselines` counts it and the other baselines that did. `store` is the URL of the
-    database, if it was given.
+    where it diverged, and `diverged_baselines` counts it and the other baselines that did. `tied` is the number of
+    functions if all have one score. `store` is the URL of the database, if it was given.
     """
 
     name: str
@@ -70,6 +70,7 @@ class RunResult:
     best_change: str = ""
     diverged_reference: str | None = None
     diverged_baselines: int = 0
+    tied: int = 0
     store: str | None = field(default=None, repr=False)  # it may hold a password
 
     def dataframe(self) -> pd.DataFrame:

@@ -18,6 +18,8 @@ from aquasurf_ray.driver.state.evaluations import FINAL
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import Store, this_process
 
+MANY_TIED = 3  # fewer may have the same score by chance
+
 
 def finished(store: Store, spec: RunSpec, events: Events) -> RunResult | None:
     """Return the result of a run that has nothing left to do, and note that it is finished; None for any other run."""
@@ -56,6 +58,7 @@ def result_of(
         diverged=history.evaluations.n(status={"diverged"}),
         diverged_reference=reference if reference in diverged else None,
         diverged_baselines=len(diverged),
+        tied=_n_tied(history),
         kind=spec.run.kind,
         ended=ended,
         store=spec.config.store,
@@ -110,6 +113,11 @@ def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterato
         yield f"{result.reused} of them were taken from other runs of the task, without training"
     if result.diverged:
         yield f"{result.diverged} diverged{_without_reference(result)}; for the reasons: {status}"
+    if result.tied:
+        yield (
+            f"all {result.tied} functions have the same score, so the network may give one answer for every example: "
+            "train it longer or at another learning rate, or choose a finer metric"
+        )
     if result.failed:
         where = "its worker" if result.failed == 1 else "their workers"
         yield f"{counted(result.failed, 'function')} failed on {where}; for the reasons: {status}"
@@ -154,6 +162,13 @@ def _diverged_baselines(history: History) -> set[str]:
         if each.origin == "baseline" and each.status in FINAL:
             ended.setdefault(each.function, set()).add(each.status)
     return {function for function, statuses in ended.items() if statuses == {"diverged"}}
+
+
+def _n_tied(history: History) -> int:
+    """Return how many functions have one and the same score, if all of a run have it; 0 for fewer than `MANY_TIED`."""
+    scores = {(each.function, each.score) for each in history.evaluations.values() if each.score is not None}
+    functions, values = ({part[i] for part in scores} for i in range(2))
+    return len(functions) if len(values) == 1 and len(functions) >= MANY_TIED else 0
 
 
 def _without_reference(result: RunResult) -> str:

@@ -32,13 +32,14 @@ def store(tmp_path):
         yield opened
 
 
-def run_of(store, *, kind="confirm", n=2, trained=2, message=None, status="finished", **settings):
+def run_of(store, *, kind="confirm", n=2, trained=2, message=None, status="finished", scores=None, **settings):
     """A run whose first functions are trained, and the specification of its next session."""
     ids = add_functions(store, n)
     context = open_context(store, "one", ids, kind=kind, **settings)
     for number, function in enumerate(ids[:trained]):
         claim = store.claim(context.lease, function, 0, "proposal")
-        store.record_result(context.lease, claim.evaluation_id, EvaluationResult("done", score=number / 10))
+        score = scores[number] if scores else number / 10
+        store.record_result(context.lease, claim.evaluation_id, EvaluationResult("done", score=score))
     store.release_lease(context.lease, status, message)
     return RunSpec(store.run("one"), context.config, SimpleNamespace(reference="f0(x)"), True, n)
 
@@ -52,6 +53,12 @@ def test_a_finished_run_has_its_result_at_once(store):
     result, notes = found(store, run_of(store))
     assert (result.evaluations, result.best, result.ended) == (2, ("f1(x)", 0.1), None)
     assert notes == ["run 'one' is finished: 2 evaluations"]
+
+
+@pytest.mark.parametrize(("scores", "tied"), [((0.5,) * 3, 3), ((0.5,) * 2, 0), ((0.5, 0.5, 0.25), 0)])
+def test_functions_that_all_have_one_score_are_counted(store, scores, tied):
+    spec = run_of(store, n=len(scores), trained=len(scores), scores=scores)
+    assert found(store, spec)[0].tied == tied
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed"])
@@ -100,6 +107,14 @@ def test_a_run_that_ended_at_its_goal_is_finished_as_long_as_the_goal_is_the_sam
             ],
         ),
         ({"failed": 3}, [..., "3 functions failed on their workers; for the reasons: aquasurf status one"]),
+        (
+            {"tied": 9},
+            [
+                ...,
+                "all 9 functions have the same score, so the network may give one answer for every example: train it "
+                "longer or at another learning rate, or choose a finer metric",
+            ],
+        ),
         ({"stopped_early": 4}, [..., "4 were stopped early, for low scores in their first epochs"]),
         (
             {"exhausted": True},
