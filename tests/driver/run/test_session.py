@@ -24,6 +24,7 @@ from aquasurf_ray.tasks.objective import classification
 
 TASK = SimpleNamespace(
     reference=None,
+    digests={"data": "d"},
     name="t",
     objective=classification(),
     recipe=SimpleNamespace(epochs=8),
