@@ -166,13 +166,22 @@ def _names_of(function: object) -> Iterator[str]:
 
 
 def _name_of(function: object) -> str:
-    """Return the name of an operator: `my_act` for a module MyAct, `threshold_0_1_20` for threshold(x, 0.1, 20)."""
+    """Return the name of an operator: `my_act` for a module MyAct, `threshold_0_1_20` for threshold(x, 0.1, 20) and for
+    PyTorch's module of it. A class of somebody's own can be renamed where two of its functions would share the name."""
     if isinstance(function, nn.Module):
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(function).__name__).lower()
-    known = function.func if isinstance(function, partial) else function
-    numbers = [f"{value:g}" for value in _settings_of(function) if isinstance(value, int | float)]
-    text = "_".join([str(getattr(known, "__name__", type(known).__name__)), *numbers]).replace("-", "minus_")
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(function).__name__)
+        numbers = _numbers_of(function) if type(function).__module__.startswith("torch.") else []
+    else:
+        known = function.func if isinstance(function, partial) else function
+        name = str(getattr(known, "__name__", type(known).__name__))
+        numbers = [value for value in _settings_of(function) if isinstance(value, int | float)]
+    text = "_".join([name, *(f"{value:g}" for value in numbers)]).replace("-", "minus_")
     return re.sub(r"\W+", "_", text).strip("_").lower()
+
+
+def _numbers_of(module: nn.Module) -> list[float]:
+    """Return the constants of one of PyTorch's modules, without its flags."""
+    return [value for value in vars(module).values() if type(value) in (int, float)]
 
 
 class OwnModule:

@@ -97,3 +97,14 @@ def test_operators_of_ones_own_have_names_that_are_free(caplog):
     assert not caplog.records
     for name in set(own):
         unregister(name.partition("(")[0])
+
+
+def test_functions_of_one_of_pytorchs_classes_have_their_constants_in_their_names():
+    """Its class cannot be renamed, and each name has one meaning in a store."""
+    modules = [nn.Threshold(0.1, 0), nn.Threshold(0.5, -1.5), nn.Hardshrink(0.3), nn.Softplus(beta=2)]
+    own = own_expressions(modules)
+    assert own == ["threshold_0_1_0(x)", "threshold_0_5_minus_1_5(x)", "hardshrink_0_3(x)", "softplus_2_20(x)"]
+    x = torch.randn(7, dtype=torch.float64)
+    for name, module in zip(own, modules, strict=True):
+        torch.testing.assert_close(parse(name).evaluate(x), module(x))
+        unregister(name.partition("(")[0])

@@ -115,7 +115,7 @@ def run_now(store: Store, run: Run, tail: EventTail, where: str = "") -> Json:
     diverged = [*(str(each.evaluation.reason) for each in status.divergences), *status.reopened]
     reasons = Counter(reason.partition(":")[0] for reason in diverged)
     causes = [{"n": n, "text": f"diverged: {reason}"} for reason, n in reasons.most_common()]
-    causes += [{"n": cause["tries"], "text": f"failed: {cause['cause']}"} for cause in now["failure_causes"]]
+    causes += [{"n": cause["tries"], "text": f"failed attempt: {cause['cause']}"} for cause in now["failure_causes"]]
     return row | {
         "spectra": status.spectra_done + status.spectra_diverged if computes_spectra(run.kind, run.config) else None,
         "candidates": status.n_candidates,

@@ -101,7 +101,7 @@ def leaderboard(findings: Findings) -> str:
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     others = confirmed_mean(row, findings.confirmation, findings.seed_scores)
     mean = findings.judged_metric.value(others.mean)
-    confirmed = "" if mean is None else f"{value_text(mean)}\N{NO-BREAK SPACE}({others.n})"
+    confirmed = "" if mean is None else f"{value_text(mean)}\N{NO-BREAK SPACE}({others.n}){_judged_with(findings, row)}"
     return [
         str(row.rank),
         marked(
@@ -116,6 +116,13 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
         "" if row.time_ratio is None else f"{row.time_ratio:.2f}",
         "" if row.seconds is None else f"{row.seconds:.1f}",
     ]
+
+
+def _judged_with(findings: Findings, row: LeaderboardRow) -> str:
+    """Return the change of the recipe that a confirmed mean is of; empty where the row's own values are of it too."""
+    judged = () if findings.confirmation is None else findings.confirmation.functions
+    change = next((each.recipe_change for each in judged if each.function == row.function), row.recipe_change)
+    return "" if change == row.recipe_change else f" with {_text(change or 'the recipe as it is')}"
 
 
 def notes(findings: Findings) -> str:

@@ -231,7 +231,7 @@ def _created(store: Store, new: NewRun, candidates: list[int]) -> Run:
         return store.create_run(new, candidates)
     except RunExists as error:
         read = f"Store.open({store.safe_url!r}, create=False).evaluations(run={new.name!r})"
-        raise RunExists(f"{error}; to read its table alone: aquasurf_ray.store.{read}") from None
+        raise RunExists(f"{error}; to read its table alone, with aquasurf_ray.store: {read}") from None
 
 
 def _change_budget(store: Store, run: Run, lease: Lease, budget: int) -> None:

@@ -179,6 +179,17 @@ def test_confirmed_means_are_those_of_the_judging_seeds_on_the_test_split(findin
     np.testing.assert_allclose(intervals.high - intervals.mean, [2 * half, half, half], rtol=1e-6)
 
 
+def test_a_confirmed_mean_at_another_rate_than_its_row_says_so(findings):
+    cells = [dict(re.findall(r'data-label="(.*?)">(.*?)</td>', row)) for row in leaderboard(findings).split("<tr")]
+    rows = {row["function"]: row["confirmed"] for row in cells if row.get("confirmed")}
+    judged = {each.function: each for each in findings.confirmation.functions}
+    assert {each.recipe_change for each in judged.values()} == {"", "learning_rate*2"}
+    for name, cell in rows.items():
+        change = judged[name.split(" (")[0]].recipe_change
+        assert cell.endswith(" with learning_rate*2" if change else "(2)")
+    assert len(rows) == len(judged)
+
+
 def test_the_score_over_the_rate_is_that_of_the_choosing_seeds(findings):
     curves = {line.name: (line.x.tolist(), line.y.tolist()) for line in marks(findings, "rates", Line)}
     assert curves.pop("relu(x) (reference)") == ([-1, 0, 1], [0.6, 0.75, 0.7])

@@ -170,7 +170,7 @@ def test_the_state_of_a_run_has_its_progress_workers_failures_and_last_events(ru
     assert now["confirmed"] == "mean over 2 seeds, test split"
     assert (now["diverged"], now["failed"]) == (1, 1)
     assert {"n": 1, "text": "diverged: vanishing-gradient"} in now["causes"]
-    assert {"n": 1, "text": "failed: the worker died: out of memory"} in now["causes"]
+    assert {"n": 1, "text": "failed attempt: the worker died: out of memory"} in now["causes"]
     last = requests[-1]
     texts = [event["text"] for event in now["events"]]
     assert len(texts) == 15
