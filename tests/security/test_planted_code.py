@@ -70,6 +70,7 @@ def whole(tmp_path_factory):
         shared = opened.share_run(run.id, this_process(), code_version="0.1.0")
         request = EvaluationRequest(functions[0], 1, "suggestion")
         opened.ask(shared, request, this_process(), nonce="nonce", lease_seconds=30.0)
+        opened.enter_study(run.id, this_process(), nonce="process", lease_seconds=30.0)
     return path
 
 
