@@ -401,7 +401,9 @@ def test_another_study_of_the_name_is_refused(make):
     make()
     with pytest.raises(RunExists, match=r"run 's' exists with another configuration \(study .*minimize"):
         make(direction="minimize")
-    with pytest.raises(RunExists, match=r"candidates 40 -> 50.*; to read its table alone, with .*\.evaluations\(run='s'\)"):
+    with pytest.raises(
+        RunExists, match=r"candidates 40 -> 50.*; to read its table alone, with .*\.evaluations\(run='s'\)"
+    ):
         make(candidates=50)
 
 
