@@ -28,7 +28,7 @@ from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.recipe_change import applied
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
-from aquasurf_ray.tasks.errors import OtherTask, other_parts
+from aquasurf_ray.tasks.errors import OtherTask, differing_parts, other_parts
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
 from aquasurf_ray.workers.compact_spectrum import compact_spectrum, result_or_reason
 from aquasurf_ray.workers.cost import timed_cost
@@ -249,8 +249,7 @@ class Worker:
         wanted = self.settings.task_digests
         if wanted is None:
             return
-        found = self.task.digests
-        if differing := sorted(part for part in wanted.keys() | found.keys() if wanted.get(part) != found.get(part)):
+        if differing := differing_parts(wanted, self.task.digests):
             raise OtherTask(f"{other_parts(self.task.name, differing)} on node {platform.node()} than in the driver")
 
     def _begin(self) -> Splits:

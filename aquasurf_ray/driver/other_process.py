@@ -1,6 +1,6 @@
 """The same task in another process: whether its network, data and settings are the same there.
 
-Every worker makes the task anew, and so does `resume`, another day. Data that are drawn from a generator without a
+Every worker makes the task again, and so does `resume`, another day. Data that are drawn from a generator without a
 seed, or whose classes are numbered in the order of a set, are others each time, and a run on them mixes tasks. The
 other process has another hash seed, which orders sets. It compares the task's digest, part by part, and the values of a
 batch of the training and validation examples, which the digest leaves out.
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from aquasurf_ray.driver.user_modules import own_import_path
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
-from aquasurf_ray.tasks.errors import other_parts
+from aquasurf_ray.tasks.errors import differing_parts, other_parts
 from aquasurf_ray.tasks.inputs import named_tensors
 from aquasurf_ray.tasks.loaders import leading_batches
 from aquasurf_ray.tasks.registry import TIMM
@@ -120,8 +120,7 @@ def _moments(tensor: Tensor) -> list[float]:
 
 def _differing(mine: Description, other: Description) -> list[str]:
     """Return the parts of the task that differ."""
-    parts = mine.digests.keys() | other.digests.keys()
-    found = {part for part in parts if mine.digests.get(part) != other.digests.get(part)}
+    found = set(differing_parts(mine.digests, other.digests))
     for name in mine.values.keys() & other.values.keys():
         if not np.allclose(mine.values[name], other.values[name], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
             found.add("data")

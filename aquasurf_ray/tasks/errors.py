@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class TaskError(ValueError):
@@ -19,6 +19,15 @@ class ModelFails(TaskError):
 
 class OtherTask(TaskError):
     """The task of this name is another one in this process than in the one that began the run."""
+
+
+def differing_parts(mine: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Return the parts of a task, such as `data`, whose digests (`Task.digests`) differ in two processes.
+
+    >>> differing_parts({"data": "a", "recipe": "b"}, {"data": "c", "recipe": "b", "init": "d"})
+    ['data', 'init']
+    """
+    return sorted(part for part in mine.keys() | other.keys() if mine.get(part) != other.get(part))
 
 
 def other_parts(name: str, parts: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from aquasurf_ray.analysis.studies.ranking import one_each, ranked, read_board
 from aquasurf_ray.analysis.studies.reference import diverged_reference, reference_of
 from aquasurf_ray.analysis.studies.run_origin import TRANSFERRED
 from aquasurf_ray.analysis.studies.transferred_run import Transfer, read_transfer
-from aquasurf_ray.analysis.studies.verdict import Judged, Verdict, transfer_verdict, verdict
+from aquasurf_ray.analysis.studies.verdict import Judged, Verdict, verdict_on
 from aquasurf_ray.store import (
     EpochRecord,
     FunctionRecord,
@@ -174,9 +174,7 @@ class Findings:
 
     def verdict(self, name: Callable[[str], str] = readable) -> Verdict | None:
         """Return the verdict on the run, which its command prints too; None where nothing was tested."""
-        if self.confirmation is not None:
-            return verdict(self.confirmation, name)
-        return None if self.transfer is None else transfer_verdict(self.transfer, name)
+        return verdict_on(self.confirmation, self.transfer, name)
 
     @cached_property
     def leader(self) -> LeaderboardRow | None:

@@ -92,11 +92,19 @@ def transfer_verdict(found: Transfer, name: Callable[[str], str] = readable) -> 
 def verdict_of(store: Store, run: Run) -> Verdict | None:
     """Return the verdict on a run that was confirmed, or is a confirmation or a transfer, as its command and its report
     have it; None for another run, which tested nothing."""
-    confirmation = confirmation_of(store, run, own=True)
+    confirmation, source = confirmation_of(store, run, own=True), run.config.get(TRANSFERRED)
+    if confirmation is not None or source is None:
+        return verdict_on(confirmation, None)
+    return verdict_on(None, read_transfer(store, source, run.name))
+
+
+def verdict_on(
+    confirmation: Confirmation | None, transfer: Transfer | None, name: Callable[[str], str] = readable
+) -> Verdict | None:
+    """Return the verdict on the confirmation of a run, or else on the transfer that it is; None for neither."""
     if confirmation is not None:
-        return verdict(confirmation)
-    source = run.config.get(TRANSFERRED)
-    return None if source is None else transfer_verdict(read_transfer(store, source, run.name))
+        return verdict(confirmation, name)
+    return None if transfer is None else transfer_verdict(transfer, name)
 
 
 def p_text(difference: PairedDifference, functions: Iterable[Judged]) -> str:

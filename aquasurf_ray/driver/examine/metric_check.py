@@ -1,4 +1,4 @@
-"""A check that a task's metric accepts one batch, begins each pass anew, and prefers right answers to wrong ones.
+"""A check that a task's metric accepts one batch, starts each pass at zero, and prefers right answers to wrong ones.
 
 A search maximises the metric's score, so a metric that prefers wrong answers makes it choose the worst function, and
 one that carries its counts over to the next pass makes it choose by whichever function was trained before.

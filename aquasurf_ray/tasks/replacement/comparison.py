@@ -20,7 +20,7 @@ from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.seeding import seeded
 
 TOLERANCE = 1e-4
-"""Of the largest output: another order of the same float32 arithmetic changes deep networks by about 1e-6 of it."""
+"""The share of the largest output that is rounding: another order of float32 arithmetic gives about 1e-6 of it."""
 
 
 @dataclass(frozen=True)
